@@ -1,0 +1,145 @@
+"""Locks between processes, made of ``flock``: the kernel frees them when their holder dies.
+
+Locks save work; the correctness of bytes never rests on them (I7), because on some network file systems
+``flock`` succeeds for everybody. Three rules:
+
+* A lock belongs to one open file description. A forked child inherits it and would keep it alive after its
+  parent's death, so every descriptor here is closed in the child.
+* The holder writes who it is into the file, so that a refusal can say so. It is only ever shown, never believed.
+* A lock file that is deleted when it is freed (``remove=True``) is deleted only by its exclusive holder, and
+  whoever gets a lock checks that the path still names the file it has locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from modelcask.errors import BusyError
+
+_held: set[int] = set()
+
+
+def _close_in_child() -> None:
+    for fd in _held:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+class Lock:
+    """One lock that is held now; ``release`` frees it, and so does the end of the process."""
+
+    __slots__ = ("_fd", "_pid", "path")
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+        self._pid = os.getpid()
+        _held.add(fd)
+
+    @property
+    def fd(self) -> int:
+        """The locked descriptor, open for reading and writing."""
+        return self._fd
+
+    def release(self, *, remove: bool = False) -> None:
+        """Free the lock; with ``remove``, delete its file first. Safe to call twice, and in a forked child."""
+        fd, self._fd = self._fd, -1
+        if fd < 0 or self._pid != os.getpid():
+            return
+        if remove:
+            self.path.unlink(missing_ok=True)
+        _held.discard(fd)
+        os.close(fd)
+
+
+def try_lock(path: Path, *, shared: bool = False) -> Lock | None:
+    """Take the lock if nobody holds it against us, else return None. Never waits."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        if _names(path, fd):
+            break
+        os.close(fd)  # its last holder deleted it between our open and our lock
+    if not shared:
+        note = f"process {os.getpid()} on {socket.gethostname()}\n{datetime.now(UTC).isoformat(timespec='seconds')}\n"
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, note.encode(), 0)
+    return Lock(path, fd)
+
+
+def lock(path: Path, *, shared: bool = False, timeout_s: float | None = None) -> Lock:
+    """Take the lock, waiting up to ``timeout_s`` seconds, for ever if None.
+
+    Raises:
+        BusyError: the time ran out; the error says who holds it and since when.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    pause = 0.001
+    while (held := try_lock(path, shared=shared)) is None:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise busy(path)
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        pause = min(pause * 2, 0.1)
+    return held
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False, timeout_s: float | None = None) -> Iterator[Lock]:
+    """Hold the lock for the length of a ``with`` block."""
+    held = lock(path, shared=shared, timeout_s=timeout_s)
+    try:
+        yield held
+    finally:
+        held.release()
+
+
+def busy(path: Path) -> BusyError:
+    """Return the error that says who holds the lock now, as far as the file tells."""
+    holder = since = None
+    with contextlib.suppress(OSError, UnicodeDecodeError, ValueError):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        holder, since = lines[0], lines[1]
+    return BusyError(f"the lock {path.name}", holder=holder, since=since)
+
+
+def is_coherent(folder: Path) -> bool:
+    """Say whether two descriptors exclude each other here: on some mounts ``flock`` succeeds for everybody."""
+    probe = folder / f"probe-{os.getpid()}-{random.randrange(1 << 32):08x}"  # noqa: S311 - a name, not a secret
+    first = try_lock(probe)
+    if first is None:
+        return True
+    try:
+        second = try_lock(probe)
+        if second is not None:
+            second.release()
+        return second is None
+    finally:
+        first.release(remove=True)
+
+
+def _names(path: Path, fd: int) -> bool:
+    try:
+        named = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    opened = os.fstat(fd)
+    return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
