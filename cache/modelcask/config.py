@@ -106,6 +106,10 @@ _READINGS: Final = {
 }
 
 
+VARIABLES: Final = ("MODELCASK_CONFIG", *(reading.variable for reading in _READINGS.values()))
+"""The environment variables that are read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting as it is in force, with the place it was read from."""

@@ -62,6 +62,8 @@ class Layout:
     """The paths of one root."""
 
     root: Path
+    catalog_name: str = "catalog"
+    """Another name while a catalog is being rebuilt beside the one in use."""
 
     @property
     def format_file(self) -> Path:
@@ -136,8 +138,8 @@ class Layout:
 
     @property
     def schema_lock(self) -> Path:
-        """Held shared while the catalog is open, exclusively while its schema changes."""
-        return self.locks / "schema"
+        """Held shared while the catalog is open, exclusively while its schema changes or it is replaced."""
+        return self.locks / ("schema" if self.catalog_name == "catalog" else f"schema-{self.catalog_name}")
 
     @property
     def writer_lock(self) -> Path:
@@ -155,7 +157,7 @@ class Layout:
     @property
     def catalog(self) -> Path:
         """The SQLite database."""
-        return self.root / "catalog.db"
+        return self.root / f"{self.catalog_name}.db"
 
     @property
     def backups(self) -> Path:

@@ -1,0 +1,206 @@
+"""Finding what is cached: no network, no event loop, and none of the heavy imports.
+
+A lookup is one prepared statement, one ``stat`` and, once a process for each blob, a line in the process's
+session file. The lease comes before the state is read (I4): a collector that condemns the blob meanwhile either
+sees the lease or is seen.
+
+The ``stat`` goes through the snapshot's link, so it proves the link and the blob at once. If it does not agree
+with the stamp that was taken when the bytes were last proved, the blob is hashed again before it is served.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelcask import locks
+from modelcask.catalog.lookup import Found, FoundRevision, LookupReader
+from modelcask.digest import Digest
+from modelcask.errors import NotCachedError
+from modelcask.layout import Layout
+from modelcask.relpath import gguf_parts
+from modelcask.selection import Wanted
+from modelcask.store import blobs, snapshots
+from modelcask.store.root import read_format
+from modelcask.store.sessions import open_session
+from modelcask.types import Entry, ReplicaState, Snapshot, StatStamp
+from modelcask.uri import ModelURI
+
+if TYPE_CHECKING:
+    from modelcask.catalog.catalog import Catalog
+
+_log = logging.getLogger("modelcask.store")
+
+_NOT_IN_TRASH = frozenset(ReplicaState) - {ReplicaState.TRASH}
+
+
+class Finder:
+    """Lookups in one root. Thread-safe; opening it costs nothing until the first lookup."""
+
+    def __init__(self, layout: Layout, open_catalog: Callable[[], Catalog]) -> None:
+        self._layout = layout
+        self._open_catalog = open_catalog
+        self._reader: LookupReader | None = None
+        self._guard = threading.Lock()
+
+    def close(self) -> None:
+        """Close the database connection."""
+        with self._guard:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def find(self, uri: ModelURI, wanted: Wanted | None = None) -> Snapshot | None:
+        """Return what the cache holds for a URI, None unless all of it is there and proved.
+
+        ``wanted`` narrows a URI that means several files. What is returned is leased to this process.
+        """
+        reader = self._open()
+        if reader is None:
+            return None
+        if uri.path or uri.quant:
+            found = self._find_file(reader, uri)
+            if found is not None:
+                return self._file_snapshot(reader, uri, found)
+        if uri.quant or uri.pin:
+            return None
+        return self._find_folder(reader, uri, wanted)
+
+    def known(self, uri: ModelURI) -> tuple[FoundRevision, list[tuple[Entry, Found | None]]] | None:
+        """Return the revision that a URI's ref points to here and all its known entries, held or not."""
+        reader = self._open()
+        if reader is None:
+            return None
+        revision = reader.find_revision(uri.source, ref=uri.ref, revision=uri.revision)
+        return None if revision is None else (revision, reader.list_files(revision.id))
+
+    def held(self, uri: ModelURI) -> set[Digest]:
+        """Return the blobs that are held for a URI, in whatever state, complete or not."""
+        known = self.known(uri)
+        if known is None:
+            return set()
+        path = uri.path or known[0].entrypoint
+        return {found.digest for entry, found in known[1] if found is not None and is_named(path, entry.path)}
+
+    def explain_absence(self, uri: ModelURI) -> NotCachedError:
+        """Return the error that says what of a URI is missing."""
+        known = self.known(uri)
+        if known is not None:
+            below = [found for entry, found in known[1] if is_named(uri.path, entry.path)]
+            held = sum(1 for found in below if found is not None)
+            if held:
+                return NotCachedError(uri.canonical, f"is only partly cached ({held} of {len(below)} known files)")
+        return NotCachedError(uri.canonical)
+
+    def claim(self, digest: Digest) -> bool:
+        """Lease a blob, then make sure that it is there and proved; False if it is not to be had."""
+        open_session(self._layout).lease(digest)
+        row = self._open_catalog().find_blob(digest)
+        if row is None:
+            return False
+        if row.state is ReplicaState.PRESENT and blobs.stamp(self._layout, digest) == row.stamp:
+            return True
+        return self._heal(digest, row.stamp)
+
+    def _open(self) -> LookupReader | None:
+        with self._guard:
+            if self._reader is None:
+                # Reading never makes a root, and never one of a layout that we do not know.
+                if read_format(self._layout) is None or not self._layout.catalog.exists():
+                    return None
+                self._reader = LookupReader(self._layout)
+            return self._reader
+
+    def _find_file(self, reader: LookupReader, uri: ModelURI) -> Found | None:
+        if uri.pin is not None:
+            return reader.find_file_by_pin(uri.source, uri.pin, uri.path)
+        return reader.find_file(uri.source, ref=uri.ref, revision=uri.revision, path=uri.path)
+
+    def _file_snapshot(self, reader: LookupReader, uri: ModelURI, first: Found) -> Snapshot | None:
+        parts = gguf_parts(first.path)
+        entries: list[Entry] = []
+        for name in parts:
+            found = first if name == first.path else self._part(reader, uri, first.revision, name)
+            if found is None or not self._serve(reader, uri.source, found):
+                return None
+            entries.append(_entry(found))
+        folder = self._layout.snapshot(uri.source, first.revision)
+        return Snapshot(uri.canonical, uri.source, first.revision, folder / parts[0], tuple(entries))
+
+    @staticmethod
+    def _part(reader: LookupReader, uri: ModelURI, revision: str, name: str) -> Found | None:
+        return reader.find_file(uri.source, ref=None, revision=revision, path=name)
+
+    def _find_folder(self, reader: LookupReader, uri: ModelURI, wanted: Wanted | None) -> Snapshot | None:
+        revision = reader.find_revision(uri.source, ref=uri.ref, revision=uri.revision)
+        if revision is None or not revision.listed:
+            return None  # without the whole listing nobody knows whether it is all there
+        entries: list[Entry] = []
+        for entry, found in reader.list_files(revision.id, uri.path):
+            if wanted is not None and not wanted(entry.path):
+                continue
+            if found is None or not self._serve(reader, uri.source, found):
+                return None
+            entries.append(entry)
+        if not entries:
+            return None
+        folder = self._layout.snapshot(uri.source, revision.key) / uri.path
+        return Snapshot(uri.canonical, uri.source, revision.key, folder, tuple(entries))
+
+    def _serve(self, reader: LookupReader, source: str, found: Found) -> bool:
+        if open_session(self._layout).lease(found.digest):
+            # New to this process: what was read before the lease proves nothing.
+            again = reader.find_file(source, ref=None, revision=found.revision, path=found.path)
+            if again is None or again.digest != found.digest:
+                return False
+            found = again
+        path = self._layout.snapshot(source, found.revision) / found.path
+        if found.state is ReplicaState.PRESENT and _stamp(path) == found.stamp:
+            return True
+        if not self._heal(found.digest, found.stamp):
+            return False
+        snapshots.link_entries(self._layout, source, found.revision, [(found.path, found.digest)])
+        return True
+
+    def _heal(self, digest: Digest, recorded: StatStamp) -> bool:
+        """Prove again a blob that is not what its row says; False if it cannot be served."""
+        layout, catalog = self._layout, self._open_catalog()
+        before = blobs.stamp(layout, digest)
+        proved = before == recorded
+        if before is not None and not proved:
+            _log.info("the file of %s has changed since it was proved: hashing it again", digest)
+            proved = blobs.hash_blob(layout.blob(digest)) == digest.hex  # before the lock: it may take minutes (I5)
+        with locks.locked(layout.blob_lock(digest)):
+            now = blobs.stamp(layout, digest)
+            if now is None:
+                catalog.set_state(digest, ReplicaState.MISSING, expected=_NOT_IN_TRASH)
+                return False
+            if now != before:
+                return False  # it was replaced meanwhile; the next lookup sees by what
+            if not proved:
+                blobs.quarantine(layout, digest)
+                catalog.set_state(digest, ReplicaState.QUARANTINED, expected=_NOT_IN_TRASH)
+                _log.error("the file of %s was damaged; it is in quarantine now, pull it again", digest)
+                return False
+            catalog.refresh_stamp(digest, now, verified=True)
+            catalog.set_state(digest, ReplicaState.PRESENT, expected=_NOT_IN_TRASH)
+            return True
+
+
+def _stamp(path: Path) -> StatStamp | None:
+    try:
+        return StatStamp.of(path.stat())
+    except OSError:
+        return None
+
+
+def _entry(found: Found) -> Entry:
+    return Entry(found.path, found.size_bytes, found.digest, trust=found.trust)
+
+
+def is_named(path: str, name: str) -> bool:
+    """Say whether a URI's path means the entry: itself, another part of the same split model, or one below it."""
+    return not path or name in gguf_parts(path) or name.startswith(path + "/")

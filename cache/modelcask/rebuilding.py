@@ -1,0 +1,198 @@
+"""Rebuilding the catalog from what is on disk: the catalog is itself a cache.
+
+Every blob file is hashed again, so that a row means the same as ever: proved bytes (I1). Manifests bring back
+the URIs. A manifest or a file that cannot be believed is named and left alone. The former catalog is kept in
+``backups/``. The rebuilt one is marked, and nothing is collected until a person confirms it (I6).
+
+The new catalog is made beside the old one and takes its place in one rename, so that a crash leaves one of them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from modelcask import locks
+from modelcask.catalog.catalog import Catalog, NewBlob, RevisionRecord
+from modelcask.digest import Digest
+from modelcask.errors import CacheError
+from modelcask.layout import Layout
+from modelcask.store import blobs, fs, manifests, snapshots
+from modelcask.store.manifests import Manifest
+from modelcask.store.root import make_folders
+from modelcask.types import Entry, StatStamp, TrustLevel
+
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_GROUP = 64
+_PATIENCE_S = 10.0
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What a rebuild found."""
+
+    blobs: int = 0
+    size_bytes: int = 0
+    revisions: int = 0
+    entries: int = 0
+    missing: list[str] = field(default_factory=list)
+    """Entries of manifests whose blob is not there: source, path."""
+    former: Path | None = None
+    """Where the catalog that was replaced is kept."""
+    refused: list[str] = field(default_factory=list)
+    """Files and manifests that cannot be believed, each with the reason."""
+
+
+def rebuild_catalog(layout: Layout, hashed: Callable[[int], None] | None) -> Rebuilt:
+    """Make the catalog of a root again. Lookups of other processes go on with the former one meanwhile.
+
+    ``hashed`` is called with the number of bytes after each block that was read.
+
+    Raises:
+        BusyError: another process has the catalog open for writing.
+    """
+    beside = replace(layout, catalog_name="rebuild")
+    with locks.locked(layout.schema_lock, timeout_s=_PATIENCE_S):
+        make_folders(layout)
+        discard(beside)
+        catalog = Catalog.open(beside)
+        try:
+            result = _fill(layout, catalog, hashed)
+        finally:
+            catalog.close()
+        result.former = put_in_place(layout, beside)
+    return result
+
+
+def _fill(layout: Layout, catalog: Catalog, hashed: Callable[[int], None] | None) -> Rebuilt:
+    result = Rebuilt()
+    known = _adopt_blobs(layout, catalog, result, hashed)
+    latest: dict[tuple[str, str], int] = {}
+    documents = list(_read_manifests(layout, result))
+    for manifest in documents:
+        for name, ref in manifest.refs.items():
+            at = (manifest.source, name)
+            latest[at] = max(latest.get(at, 0), ref.resolved_at)
+    for manifest in documents:
+        refs = {
+            name: ref.entrypoint
+            for name, ref in manifest.refs.items()
+            if ref.resolved_at == latest[manifest.source, name]
+        }
+        _record(layout, catalog, manifest, refs, known, result)
+    catalog.set_meta("rebuilt_at", str(time.time_ns() // 1000))
+    return result
+
+
+def _adopt_blobs(
+    layout: Layout, catalog: Catalog, result: Rebuilt, hashed: Callable[[int], None] | None
+) -> dict[Digest, int]:
+    known: dict[Digest, int] = {}
+    group: list[NewBlob] = []
+    for path in sorted(layout.blobs.glob("*/*")):
+        if _HEX.fullmatch(path.name) is None or path.parent.name != path.name[:2] or path.is_symlink():
+            result.refused.append(f"{path}: not the name of a blob")
+            continue
+        try:
+            # Also what weak promises are checked against, so that everything a pull can reuse is there again.
+            digests = blobs.hash_all(path, ("blake3", "sha256", "git-sha1"), hashed)
+        except CacheError as error:
+            result.refused.append(str(error))
+            continue
+        digest = digests[0]
+        if digest.hex != path.name:
+            wrong = Digest("blake3", path.name)
+            with locks.locked(layout.blob_lock(wrong)):
+                aside = blobs.quarantine(layout, wrong)
+            result.refused.append(f"{path}: its bytes are not what its name says; moved to {aside}")
+            continue
+        stamp = StatStamp.of(path.stat())
+        known[digest] = stamp.size_bytes
+        group.append(NewBlob(digest, stamp.size_bytes, tuple(digests), stamp))
+        if len(group) == _GROUP:
+            catalog.record_blobs(group)
+            group = []
+    catalog.record_blobs(group)
+    result.blobs, result.size_bytes = len(known), sum(known.values())
+    return known
+
+
+def _read_manifests(layout: Layout, result: Rebuilt) -> list[Manifest]:
+    documents: list[Manifest] = []
+    for path in manifests.list_manifests(layout):
+        try:
+            manifest = manifests.read_manifest(path)
+        except CacheError as error:
+            result.refused.append(str(error))
+            continue
+        if manifest is not None and layout.manifest(manifest.source, manifest.revision) != path:
+            result.refused.append(f"{path}: it names another revision than its place says")
+        elif manifest is not None:
+            documents.append(manifest)
+    return documents
+
+
+def _record(
+    layout: Layout,
+    catalog: Catalog,
+    manifest: Manifest,
+    refs: dict[str, str],
+    known: dict[Digest, int],
+    result: Rebuilt,
+) -> None:
+    try:
+        entries = [_entry(manifest, entry, known, result) for entry in manifest.entries]
+    except CacheError as error:
+        result.refused.append(f"{layout.manifest(manifest.source, manifest.revision)}: {error}")
+        return
+    held = [(entry.path, entry.blob) for entry in entries if entry.blob is not None]
+    if not held:
+        return
+    snapshots.link_entries(layout, manifest.source, manifest.revision, held)
+    catalog.record_revision(
+        RevisionRecord(
+            manifest.source, manifest.kind, manifest.revision, manifest.listed, refs, tuple(entries), {}
+        )
+    )
+    result.revisions += 1
+    result.entries += len(held)
+
+
+def _entry(manifest: Manifest, entry: manifests.ManifestEntry, known: dict[Digest, int], result: Rebuilt) -> Entry:
+    promised = tuple(map(Digest.parse, entry.promised))
+    blob = Digest.parse(entry.blob) if entry.blob is not None else None
+    if blob is not None and blob not in known:
+        result.missing.append(f"{manifest.source} {entry.path}")
+        blob = None
+    if blob is None:
+        return Entry(entry.path, entry.size_bytes, promised=promised)
+    return Entry(entry.path, known[blob], blob, promised, TrustLevel(entry.trust or TrustLevel.FIRST_USE))
+
+
+def put_in_place(layout: Layout, rebuilt: Layout) -> Path | None:
+    """Make the rebuilt catalog, closed, the one in use; return where the former is kept, None if there was none.
+
+    The former's write-ahead log goes first: left behind, SQLite would replay it into the new catalog. Killed
+    after that, the former stands without its latest commits, which is a state to rebuild from again.
+    """
+    kept = None
+    if layout.catalog.exists():
+        kept = layout.backups / f"replaced-{time.time_ns() // 1000}.db"
+        for suffix in ("-wal", "-shm"):
+            beside = layout.catalog.with_name(layout.catalog.name + suffix)
+            if beside.exists():
+                fs.rename("rebuild", beside, kept.with_name(kept.name + suffix))
+        fs.link("rebuild", layout.catalog, kept)
+        fs.sync_folder("rebuild", layout.backups)
+    fs.rename("rebuild", rebuilt.catalog, layout.catalog)
+    fs.sync_folder("rebuild", layout.root)
+    return kept
+
+
+def discard(rebuilt: Layout) -> None:
+    """Remove what an earlier rebuild left when it died."""
+    for suffix in ("-wal", "-shm", ""):
+        fs.unlink("rebuild", rebuilt.catalog.with_name(rebuilt.catalog.name + suffix))

@@ -1,0 +1,152 @@
+"""Published blobs: how one is placed, checked, quarantined and removed.
+
+Every function that changes a blob's name is called under its stripe lock, ``locks/blob-XX`` (I5). What to do
+with a sealed file is decided by :func:`decide_placement` from plain data; :func:`place` obeys.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from modelcask.digest import Digest, new_hash
+from modelcask.errors import StorageError
+from modelcask.layout import Layout
+from modelcask.store import fs
+from modelcask.types import ReplicaState, StatStamp
+
+_READ_BYTES: Final = 4 << 20
+
+
+class Incumbent(Enum):
+    """What stands under a blob's name when a sealed file comes to be published."""
+
+    NOTHING = "nothing"
+    SAME_INODE = "same inode"
+    """Ours: an earlier attempt died between naming the file and recording it."""
+    AS_STAMPED = "as stamped"
+    """It is what the catalog's row says it is."""
+    OTHER = "other"
+
+
+class Placement(Enum):
+    """What to do with the sealed file."""
+
+    LINK = "link"
+    KEEP_INCUMBENT = "keep incumbent"
+    QUARANTINE_INCUMBENT = "quarantine incumbent, then link"
+    REPLACE_ORPHAN = "replace orphan"
+
+
+def decide_placement(state: ReplicaState | None, incumbent: Incumbent) -> Placement:
+    """Return what to do with a sealed file whose digest is already known as ``state`` (None: no row).
+
+    A file that the catalog vouches for and whose stamp still holds stays: an object keeps its inode. Ours was
+    just proved, so whatever else stands there gives way; what had a row goes to quarantine as evidence.
+    """
+    match incumbent:
+        case Incumbent.NOTHING:
+            return Placement.LINK
+        case Incumbent.SAME_INODE:
+            return Placement.KEEP_INCUMBENT
+        case Incumbent.AS_STAMPED if state in {ReplicaState.PRESENT, ReplicaState.CONDEMNED}:
+            return Placement.KEEP_INCUMBENT
+        case _ if state is ReplicaState.PRESENT or state is ReplicaState.CONDEMNED:
+            return Placement.QUARANTINE_INCUMBENT
+        case _:
+            return Placement.REPLACE_ORPHAN
+
+
+def look(path: Path, sealed: Path, stamp: StatStamp | None) -> Incumbent:
+    """Say what stands at a blob's ``path``, next to the sealed file and the catalog's stamp."""
+    try:
+        found = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return Incumbent.NOTHING
+    ours = sealed.stat(follow_symlinks=False)
+    if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+        return Incumbent.SAME_INODE
+    return Incumbent.AS_STAMPED if StatStamp.of(found) == stamp else Incumbent.OTHER
+
+
+def place(layout: Layout, sealed: Path, digest: Digest, state: ReplicaState | None, stamp: StatStamp | None) -> None:
+    """Give the sealed file its name among the blobs. The caller holds the stripe lock, then syncs the folder.
+
+    The name becomes visible here, but nobody is told of it before the row is committed (I1).
+    """
+    path = layout.blob(digest)
+    match decide_placement(state, look(path, sealed, stamp)):
+        case Placement.KEEP_INCUMBENT:
+            return
+        case Placement.QUARANTINE_INCUMBENT:
+            quarantine(layout, digest)
+        case Placement.REPLACE_ORPHAN:
+            beside = path.with_name(f".{digest.hex}")
+            fs.unlink("blob", beside)
+            fs.link("blob", sealed, beside)
+            fs.rename("blob", beside, path)
+            return
+        case Placement.LINK:
+            pass
+    if not fs.link("blob", sealed, path):
+        raise StorageError(f"{path} appeared while its lock was held; run: modelcask doctor")
+
+
+def quarantine(layout: Layout, digest: Digest) -> Path | None:
+    """Move a blob out of the way and keep it; return where it is, None if it was not there."""
+    path = layout.blob(digest)
+    target = layout.quarantine / f"{digest.hex}.{time.time_ns()}"
+    if not os.path.lexists(path):
+        return None
+    fs.rename("quarantine", path, target)
+    fs.sync_folder("quarantine", layout.quarantine)
+    fs.sync_folder("quarantine", path.parent)
+    return target
+
+
+def remove(layout: Layout, digest: Digest) -> int:
+    """Delete a blob's file after its row is gone (I1); return the bytes freed, 0 if it was not there."""
+    path = layout.blob(digest)
+    try:
+        size = path.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+    fs.unlink("blob", path)
+    return size
+
+
+def stamp(layout: Layout, digest: Digest) -> StatStamp | None:
+    """Return the stamp of a blob's file as it is now, None if it is not there or not a file."""
+    try:
+        return StatStamp.of(layout.blob(digest).stat(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def hash_blob(path: Path) -> str:
+    """Return the BLAKE3 of a file in hex, using all cores.
+
+    Raises:
+        StorageError: the file cannot be read. That is not corruption: nothing follows for its content.
+    """
+    with fs.translated(path):
+        return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+
+
+def hash_all(path: Path, algorithms: tuple[str, ...], progress: Callable[[int], None] | None = None) -> list[Digest]:
+    """Return the digests of a file in the order asked for, in one reading."""
+    with fs.translated(path), path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        running = [new_hash(algorithm, size=size) for algorithm in algorithms]
+        while block := file.read(_READ_BYTES):
+            for one in running:
+                one.update(block)
+            if progress is not None:
+                progress(len(block))
+    return [Digest(algorithm, one.hexdigest()) for algorithm, one in zip(algorithms, running, strict=True)]

@@ -1,0 +1,352 @@
+"""An ingest: one file on its way into the store, invisible until it is published.
+
+Bytes are written and hashed while they arrive, in two threads beside the event loop: one writes, feeds BLAKE3
+and the segment's check; the other feeds SHA-256 and whatever else the source promised. Each works on blocks of
+1 MiB; at most ``_BLOCKS_AHEAD`` of them wait for each, so memory is bounded by about 8 MiB a file.
+
+A hash's state cannot be saved, so an ingest that is taken up again hashes its prefix anew, checking each
+segment against the journal on the way. Starting over makes a new inode and never truncates the old one: where
+file locks lie, another process may still be writing to it (I7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from blake3 import blake3
+
+from modelcask.digest import Digest, new_hash
+from modelcask.errors import CacheError, DigestMismatchError, RemoteChangedError, SizeMismatchError, StorageError
+from modelcask.layout import Layout
+from modelcask.store import fs, journal, system
+from modelcask.store.journal import Identity, Segment
+
+BLOCK_BYTES: Final = 1 << 20
+SEGMENT_BYTES: Final = 8 << 20
+CHECKPOINT_S: Final = 2.0
+_BLOCKS_AHEAD: Final = 4
+
+_log = logging.getLogger("modelcask.store")
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """A complete, checked, durable, read-only file that has no name in the store yet."""
+
+    path: Path
+    digest: Digest
+    size_bytes: int
+    digests: tuple[Digest, ...]
+    """All that were computed, BLAKE3 first."""
+
+
+class Ingest:
+    """The sink of one transfer (:class:`modelcask.types.Sink`), and the file behind it.
+
+    The caller holds the key's lock. Use as an async context manager: leaving it without ``finish`` keeps what
+    has arrived for the next attempt.
+    """
+
+    def __init__(self, layout: Layout, key: str, identity: Identity, *, name: str, reserve: bool = True) -> None:
+        self._folder = layout.partial(key)
+        self._data = self._folder / "data"
+        self._meta = self._folder / "meta"
+        self._journal = self._folder / "journal"
+        self._identity = identity
+        self._name = name
+        self._reserve = reserve
+        self._fd = -1
+        self._others = sorted({"sha256"} | {digest.algorithm for digest in identity.digests} - {"blake3"})
+        self._pools: list[ThreadPoolExecutor] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._front = 0
+        self.resumed_bytes = 0
+        self._block: list[memoryview] = []
+        self._block_size = 0
+        self._pending: tuple[deque[Future[None]], deque[Future[None]]] = (deque(), deque())
+        self._whole = blake3()
+        size = self._identity.size_bytes
+        # git-sha1 begins with the size: where the source promises one, it also tells the size
+        usable = [algorithm for algorithm in self._others if algorithm != "git-sha1" or size is not None]
+        self._hashes = {algorithm: new_hash(algorithm, size=size) for algorithm in usable}
+        self._segment = blake3()
+        self._segment_start = 0
+        self._unsynced: list[Segment] = []
+        self._checkpoint: Future[None] | None = None
+        self._checkpointed_at = time.monotonic()
+        self._has_meta = False
+
+    @property
+    def front(self) -> int:
+        """How many bytes from the start have been taken."""
+        return self._front
+
+    async def __aenter__(self) -> Self:
+        """Open the ingest; a kept prefix is checked and hashed, and ``front`` stands behind it."""
+        self._pools = [ThreadPoolExecutor(1, "modelcask-write"), ThreadPoolExecutor(1, "modelcask-hash")]
+        try:
+            await asyncio.wrap_future(self._pools[0].submit(self._open))
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Keep what has arrived, unless the ingest was finished or dropped."""
+        try:
+            if self._fd >= 0:
+                await asyncio.wrap_future(self._pools[0].submit(self._keep))
+        finally:
+            self._close()
+
+    def _open(self) -> None:
+        fs.make_folder("partial", self._folder)
+        fd = fs.reopen(self._data) if journal.same_content(self._meta, self._identity) else None
+        if fd is None:
+            self._start_over()
+        else:
+            self._fd = fd
+            self._has_meta = True
+            self._rehash(journal.contiguous(journal.read(self._journal)))
+
+    def _start_over(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        for path in (self._journal, self._meta, self._data):
+            fs.unlink("partial", path)
+        self._reset()
+        self._fd = fs.create("partial.data", self._data)
+        if self._identity.size_bytes and self._reserve:
+            fs.preallocate("partial.data", self._data, self._fd, self._identity.size_bytes)
+
+    def _rehash(self, claimed: list[Segment]) -> None:
+        limit = self._identity.size_bytes
+        for segment in claimed:
+            if limit is not None and segment.end > limit:
+                break
+            blocks = list(_read_blocks(self._fd, segment.offset, segment.length))
+            check = blake3()
+            for block in blocks:
+                check.update(block)
+            if check.digest()[:16] != segment.check:
+                break
+            for block in blocks:
+                self._whole.update(block)
+                for running in self._hashes.values():
+                    running.update(block)
+            self._front = self._segment_start = self.resumed_bytes = segment.end
+
+    async def restart(self) -> None:
+        """Throw the bytes away and begin at zero in a new file."""
+        await self._drain()
+        await asyncio.wrap_future(self._pools[0].submit(self._start_over))
+
+    async def write(self, chunk: bytes) -> None:
+        """Take bytes at the front; returns when there is room for more, not when they are on disk.
+
+        Raises:
+            StoreFullError: the disk is full. What is written stays for the next attempt.
+            StorageError: the disk failed.
+        """
+        view = memoryview(chunk)
+        while view:
+            # Blocks end at multiples of BLOCK_BYTES, so that segments are whole numbers of blocks.
+            room = BLOCK_BYTES - (self._front % BLOCK_BYTES)
+            part, view = view[:room], view[room:]
+            self._block.append(part)
+            self._block_size += len(part)
+            self._front += len(part)
+            if len(part) == room:
+                await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        block, self._block = self._block, []
+        offset, self._block_size = self._front - self._block_size, 0
+        writes, hashes = self._pending
+        writes.append(self._pools[0].submit(self._write_block, offset, block))
+        hashes.append(self._pools[1].submit(self._hash_block, block))
+        for lane in self._pending:
+            while lane and (lane[0].done() or len(lane) >= _BLOCKS_AHEAD):
+                await asyncio.wrap_future(lane[0])
+                lane.popleft()
+
+    async def _drain(self) -> None:
+        if self._block:
+            await self._hand_over()
+        for lane in self._pending:
+            while lane:
+                await asyncio.wrap_future(lane[0])
+                lane.popleft()
+
+    def _hash_block(self, block: list[memoryview]) -> None:
+        for running in self._hashes.values():
+            for part in block:
+                running.update(part)
+
+    def _write_block(self, offset: int, block: list[memoryview]) -> None:
+        end = fs.write_at("partial.data", self._data, self._fd, block, offset)
+        for part in block:
+            self._whole.update(part)
+            self._segment.update(part)
+        if end % SEGMENT_BYTES == 0:
+            system.start_write_back(self._fd, self._segment_start, end - self._segment_start)
+            self._close_segment(end)
+            self._start_checkpoint()
+
+    def _close_segment(self, end: int) -> None:
+        length = end - self._segment_start
+        if length:
+            self._unsynced.append(Segment(self._segment_start, length, self._segment.digest()[:16]))
+        self._segment = blake3()
+        self._segment_start = end
+
+    def _start_checkpoint(self) -> None:
+        now = time.monotonic()
+        if now - self._checkpointed_at < CHECKPOINT_S or not self._identity.resumable:
+            return
+        if self._checkpoint is not None and not self._checkpoint.done():
+            return
+        self._checkpointed_at = now
+        records, self._unsynced = self._unsynced, []
+        # On the hashing thread: the sync must not hold up the writes, and that thread has time to spare.
+        self._checkpoint = self._pools[1].submit(self._claim, records)
+
+    def _claim(self, records: list[Segment]) -> None:
+        fs.sync_data("partial.data", self._data, self._fd)
+        if not self._has_meta:
+            journal.write_meta(self._meta, self._identity)
+            self._has_meta = True
+        journal.append(self._journal, records)
+
+    def _keep(self) -> None:
+        """Claim everything that was written, the odd tail included; drop what no later attempt could use."""
+        if self._front == 0 or not self._identity.resumable:
+            self.drop()
+            return
+        if self._checkpoint is not None:
+            self._checkpoint.exception()  # waits
+        try:
+            # Blocks are written in order on this thread, so one that failed is the last: none after it is claimed.
+            if all(pending.exception() is None for pending in self._pending[0]):
+                if self._block:
+                    self._write_block(self._front - self._block_size, self._block)
+                self._close_segment(self._front)
+            if self._unsynced:
+                self._claim(self._unsynced)
+        except CacheError as error:
+            # The transfer's own error is on its way up and says more; a smaller kept prefix costs time only.
+            _log.warning("%s: not all that arrived could be kept: %s", self._name, error)
+
+    async def copy_from(self, path: Path) -> bool:
+        """Take the bytes of a local file: by reflink where the file system can, else by copying.
+
+        Returns whether blocks are shared.
+
+        Raises:
+            RemoteChangedError: the file changed meanwhile.
+        """
+        if self._front:
+            await self.restart()
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            before = os.fstat(source)
+            shared = await asyncio.to_thread(system.clone_file, source, self._fd)
+            reading = self._fd if shared else source
+            offset = 0
+            while block := await asyncio.to_thread(os.pread, reading, BLOCK_BYTES, offset):
+                if shared:
+                    self._whole.update(block)
+                    await asyncio.to_thread(self._hash_block, [memoryview(block)])
+                    self._front += len(block)
+                else:
+                    await self.write(block)
+                offset += len(block)
+            after = os.fstat(source)
+        finally:
+            os.close(source)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or offset != after.st_size:
+            raise RemoteChangedError(f"{path} changed while it was read; pull it again when it is complete")
+        return shared
+
+    async def finish(self) -> SealedFile:
+        """Check size and every promised digest, then make the file durable and read-only.
+
+        Raises:
+            SizeMismatchError, DigestMismatchError: the bytes are not what was promised; they are thrown away.
+        """
+        await self._drain()
+        if self._checkpoint is not None:
+            await asyncio.wrap_future(self._checkpoint)
+        return await asyncio.wrap_future(self._pools[0].submit(self._finish))
+
+    def _finish(self) -> SealedFile:
+        computed = {"blake3": Digest("blake3", self._whole.hexdigest())}
+        for algorithm, running in self._hashes.items():
+            computed[algorithm] = Digest(algorithm, running.hexdigest())
+        fault = self._fault(computed)
+        if fault is not None:
+            self.drop()
+            raise fault
+        if os.fstat(self._fd).st_size != self._front:
+            raise StorageError(f"{self._data} has not the length that was written; check the disk")
+        fd, self._fd = self._fd, -1
+        fs.seal("partial.data", self._data, fd)
+        return SealedFile(self._data, computed["blake3"], self._front, tuple(computed.values()))
+
+    def _fault(self, computed: dict[str, Digest]) -> CacheError | None:
+        size = self._identity.size_bytes
+        if size is not None and self._front != size:
+            return SizeMismatchError(self._name, size, self._front)
+        for promised in self._identity.digests:
+            actual = computed.get(promised.algorithm)
+            if actual is None:
+                return StorageError(f"{self._name}: {promised} cannot be checked without a known size")
+            if actual != promised:
+                return DigestMismatchError(self._name, str(promised), str(actual))
+        return None
+
+    def drop(self) -> None:
+        """Throw the bytes away."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        discard_partial(self._folder)
+
+    def _close(self) -> None:
+        for pool in self._pools:
+            pool.shutdown(wait=True)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def discard_partial(folder: Path) -> None:
+    """Remove what is left of an ingest, the data last: without its meta it cannot be taken for a prefix."""
+    for name in ("journal", "meta", "data"):
+        fs.unlink("partial", folder / name)
+    with contextlib.suppress(StorageError):
+        fs.remove_folder("partial", folder)
+
+
+def _read_blocks(fd: int, offset: int, length: int) -> list[bytes]:
+    blocks: list[bytes] = []
+    while length > 0:
+        block = os.pread(fd, min(length, BLOCK_BYTES), offset)
+        if not block:
+            break
+        blocks.append(block)
+        offset += len(block)
+        length -= len(block)
+    return blocks
