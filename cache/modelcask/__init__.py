@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from modelcask.config import Setting, Settings, config_file, explain_settings, load_settings
     from modelcask.diagnosis import Check, Health
     from modelcask.digest import Digest
-    from modelcask.display import SafeURL, display
+    from modelcask.printable import SafeURL, display
     from modelcask.errors import (
         AccessDeniedError,
         BusyError,
@@ -128,7 +128,7 @@ _ELSEWHERE = {
     "config": ("Setting", "Settings", "config_file", "explain_settings", "load_settings"),
     "diagnosis": ("Check", "Health"),
     "digest": ("Digest",),
-    "display": ("SafeURL", "display"),
+    "printable": ("SafeURL", "display"),
     "explanation": ("Explanation", "PlannedFile", "ShownFile", "SnapshotDetail"),
     "manager": ("ModelCache",),
     "rebuilding": ("Rebuilt",),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelcask.config import VARIABLES
 from modelcask.manager import ModelCache
-from modelcask.types import ProgressCallback, Snapshot
+from modelcask.types import Snapshot
 from modelcask.uri import ModelURI
 
 _guard = threading.Lock()

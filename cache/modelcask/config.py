@@ -81,7 +81,12 @@ def _endpoint(value: str) -> str:
 
 
 def _path(value: str) -> Path:
-    path = Path(value).expanduser()
+    if not value or "\0" in value:
+        raise ValueError("it must name a file or folder")
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError("there is no such user") from error
     if not path.is_absolute():
         path = Path.cwd() / path
     return path

@@ -109,7 +109,7 @@ def _catalog(layout: Layout, catalog: Catalog) -> Iterator[Check]:
         yield Check("rebuilt", Health.WARNING, "the catalog was rebuilt: nothing is collected until that is confirmed")
     known: set[str] = set()
     damaged = changed = 0
-    for row in catalog.list_blobs():
+    for row in catalog.iter_blobs():
         known.add(row.digest.hex)
         now = blobs.stamp(layout, row.digest)
         if row.state in {ReplicaState.QUARANTINED, ReplicaState.MISSING} or now is None:
@@ -117,11 +117,11 @@ def _catalog(layout: Layout, catalog: Catalog) -> Iterator[Check]:
         elif now != row.stamp:
             changed += 1
     if damaged:
-        yield Check("blobs", Health.FAILURE, f"{damaged} damaged or missing; run: modelcask verify, then pull them again")
+        yield Check("blobs", Health.FAILURE, f"{damaged} damaged or missing; run verify, then pull them again")
     else:
         yield Check("blobs", Health.OK, f"{len(known)} held, all there")
     if changed:
         yield Check("changed", Health.WARNING, f"{changed} files changed since they were proved; run: modelcask verify")
     orphans = sum(1 for path in layout.blobs.glob("*/*") if path.name not in known)
     if orphans:
-        yield Check("orphans", Health.WARNING, f"{orphans} files without a row: left by a crash, taken up by the next pull")
+        yield Check("orphans", Health.WARNING, f"{orphans} files without a row, left by a crash; a pull takes them up")

@@ -11,6 +11,7 @@ with the stamp that was taken when the bytes were last proved, the blob is hashe
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from modelcask.digest import Digest
 from modelcask.errors import NotCachedError
 from modelcask.layout import Layout
 from modelcask.relpath import gguf_parts
-from modelcask.selection import Wanted
+from modelcask.selection import Wanted, parts_of
 from modelcask.store import blobs, snapshots
 from modelcask.store.root import read_format
 from modelcask.store.sessions import open_session
@@ -120,14 +121,14 @@ class Finder:
         return reader.find_file(uri.source, ref=uri.ref, revision=uri.revision, path=uri.path)
 
     def _file_snapshot(self, reader: LookupReader, uri: ModelURI, first: Found) -> Snapshot | None:
-        parts = gguf_parts(first.path)
+        parts = parts_of(uri, first.path)
+        folder = self._layout.snapshot(uri.source, first.revision)
         entries: list[Entry] = []
         for name in parts:
             found = first if name == first.path else self._part(reader, uri, first.revision, name)
-            if found is None or not self._serve(reader, uri.source, found):
+            if found is None or not self._serve(reader, uri.source, found, folder):
                 return None
             entries.append(_entry(found))
-        folder = self._layout.snapshot(uri.source, first.revision)
         return Snapshot(uri.canonical, uri.source, first.revision, folder / parts[0], tuple(entries))
 
     @staticmethod
@@ -138,27 +139,26 @@ class Finder:
         revision = reader.find_revision(uri.source, ref=uri.ref, revision=uri.revision)
         if revision is None or not revision.listed:
             return None  # without the whole listing nobody knows whether it is all there
+        root = self._layout.snapshot(uri.source, revision.key)
         entries: list[Entry] = []
         for entry, found in reader.list_files(revision.id, uri.path):
             if wanted is not None and not wanted(entry.path):
                 continue
-            if found is None or not self._serve(reader, uri.source, found):
+            if found is None or not self._serve(reader, uri.source, found, root):
                 return None
             entries.append(entry)
         if not entries:
             return None
-        folder = self._layout.snapshot(uri.source, revision.key) / uri.path
-        return Snapshot(uri.canonical, uri.source, revision.key, folder, tuple(entries))
+        return Snapshot(uri.canonical, uri.source, revision.key, root / uri.path, tuple(entries))
 
-    def _serve(self, reader: LookupReader, source: str, found: Found) -> bool:
+    def _serve(self, reader: LookupReader, source: str, found: Found, folder: Path) -> bool:
         if open_session(self._layout).lease(found.digest):
             # New to this process: what was read before the lease proves nothing.
             again = reader.find_file(source, ref=None, revision=found.revision, path=found.path)
             if again is None or again.digest != found.digest:
                 return False
             found = again
-        path = self._layout.snapshot(source, found.revision) / found.path
-        if found.state is ReplicaState.PRESENT and _stamp(path) == found.stamp:
+        if found.state is ReplicaState.PRESENT and _stamp(f"{folder}/{found.path}") == found.stamp:
             return True
         if not self._heal(found.digest, found.stamp):
             return False
@@ -190,9 +190,9 @@ class Finder:
             return True
 
 
-def _stamp(path: Path) -> StatStamp | None:
+def _stamp(path: str) -> StatStamp | None:
     try:
-        return StatStamp.of(path.stat())
+        return StatStamp.of(os.stat(path))  # noqa: PTH116 - a Path costs as much as the query
     except OSError:
         return None
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ _PLAIN_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 
 
+@lru_cache(maxsize=4096)
 def slug(text: str) -> str:
     """Return a folder name for ``text``: readable, unique by a hash, safe on every file system.
 
@@ -100,7 +102,7 @@ class Layout:
 
     def snapshot(self, source: str, revision: str) -> Path:
         """Return the folder of links that lookups hand out for one revision."""
-        return self.snapshots / slug(source) / revision_slug(revision)
+        return Path(f"{self.root}/snapshots/{slug(source)}/{revision_slug(revision)}")  # lookups pass here
 
     @property
     def manifests(self) -> Path:

@@ -13,6 +13,7 @@ Locks save work; the correctness of bytes never rests on them (I7), because on s
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -21,16 +22,20 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-from modelcask.errors import BusyError
+from modelcask.errors import BusyError, StorageError, StoreFullError
 
-_held: set[int] = set()
+_LOCK_FILE_BYTES: Final = 4096
+
+_held: set[Lock] = set()
 
 
 def _close_in_child() -> None:
-    for fd in _held:
+    for held in _held:
         with contextlib.suppress(OSError):
-            os.close(fd)
+            os.close(held._fd)  # noqa: SLF001 - the same module
+        held._fd = -1  # noqa: SLF001 - a write to the number would go into whatever file gets it next
     _held.clear()
 
 
@@ -40,50 +45,69 @@ os.register_at_fork(after_in_child=_close_in_child)
 class Lock:
     """One lock that is held now; ``release`` frees it, and so does the end of the process."""
 
-    __slots__ = ("_fd", "_pid", "path")
+    __slots__ = ("_fd", "path")
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self._fd = fd
-        self._pid = os.getpid()
-        _held.add(fd)
+        _held.add(self)
 
     @property
     def fd(self) -> int:
-        """The locked descriptor, open for reading and writing."""
+        """The locked descriptor, open for reading and writing; -1 once it is freed, and in a forked child."""
         return self._fd
 
     def release(self, *, remove: bool = False) -> None:
         """Free the lock; with ``remove``, delete its file first. Safe to call twice, and in a forked child."""
-        fd, self._fd = self._fd, -1
-        if fd < 0 or self._pid != os.getpid():
+        if self._fd < 0:
             return
         if remove:
-            self.path.unlink(missing_ok=True)
-        _held.discard(fd)
+            with contextlib.suppress(OSError):  # a file that stays is one to lock again
+                self.path.unlink()
+        _held.discard(self)
+        fd, self._fd = self._fd, -1
         os.close(fd)
 
 
 def try_lock(path: Path, *, shared: bool = False) -> Lock | None:
-    """Take the lock if nobody holds it against us, else return None. Never waits."""
+    """Take the lock if nobody holds it against us, else return None. Never waits.
+
+    Raises:
+        StoreFullError: the disk has no room for the lock file.
+        StorageError: the lock file cannot be opened, as in a read-only root, or the file system has no locks.
+    """
+    try:
+        fd = _try_flock(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StoreFullError(_LOCK_FILE_BYTES, 0, where=str(path.parent)) from error
+        raise StorageError(f"{path} cannot be locked ({error.strerror}); check the permissions of the root") from error
+    return None if fd is None else Lock(path, fd)
+
+
+def _try_flock(path: Path, how: int) -> int | None:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            if _names(path, fd):
+                os.ftruncate(fd, 0)  # a note left there is of somebody who is gone
+                if how == fcntl.LOCK_EX:
+                    with contextlib.suppress(OSError):  # on a full disk, what frees space must get its locks
+                        os.pwrite(fd, _note(), 0)
+                return fd
         except BlockingIOError:
             os.close(fd)
             return None
         except BaseException:
             os.close(fd)
             raise
-        if _names(path, fd):
-            break
         os.close(fd)  # its last holder deleted it between our open and our lock
-    if not shared:
-        note = f"process {os.getpid()} on {socket.gethostname()}\n{datetime.now(UTC).isoformat(timespec='seconds')}\n"
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, note.encode(), 0)
-    return Lock(path, fd)
+
+
+def _note() -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"process {os.getpid()} on {socket.gethostname()}\n{now}\n".encode()
 
 
 def lock(path: Path, *, shared: bool = False, timeout_s: float | None = None) -> Lock:
@@ -138,7 +162,7 @@ def is_coherent(folder: Path) -> bool:
 
 def _names(path: Path, fd: int) -> bool:
     try:
-        named = os.stat(path, follow_symlinks=False)
+        named = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return False
     opened = os.fstat(fd)

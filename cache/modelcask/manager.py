@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from modelcask.config import Settings, load_settings
@@ -24,9 +25,10 @@ from modelcask.uri import ModelURI, parse_uri
 # The heavy parts (SQLAlchemy, aiohttp, huggingface_hub) are imported by the verbs that need them: a lookup
 # needs none of them, and it is what programs do all day.
 if TYPE_CHECKING:
-    from modelcask.catalog.catalog import Catalog, SnapshotRow
+    from modelcask.catalog.catalog import Catalog
+    from modelcask.catalog.rows import SnapshotRow
     from modelcask.diagnosis import Check
-    from modelcask.pull import Puller
+    from modelcask.pulling import Puller
     from modelcask.rebuilding import Rebuilt
     from modelcask.removal import Removal, RemovalPlan
     from modelcask.verification import Verified
@@ -54,7 +56,7 @@ class ModelCache:
         self._finder = Finder(self._layout, self._open_catalog)
         self._puller: tuple[asyncio.AbstractEventLoop, Puller] | None = None
         host = urlsplit(self.settings.hf_endpoint).netloc.rpartition("@")[2].lower()
-        self._hub_hosts = (host,)
+        self._parse = lru_cache(maxsize=4096)(partial(parse_uri, hub_hosts=(host,)))
 
     @property
     def root(self) -> Path:
@@ -93,7 +95,7 @@ class ModelCache:
         Raises:
             InvalidURIError: it cannot be read; the error names the part and the nearest right form.
         """
-        return uri if isinstance(uri, ModelURI) else parse_uri(uri, hub_hosts=self._hub_hosts)
+        return uri if isinstance(uri, ModelURI) else self._parse(uri)
 
     # Looking up: never the network.
 
@@ -109,9 +111,7 @@ class ModelCache:
         """See :meth:`lookup`; a blob whose file changed is hashed again in a thread."""
         return await asyncio.to_thread(self.lookup, uri)
 
-    def find(
-        self, uri: str | ModelURI, *, include: Iterable[str] = (), exclude: Iterable[str] = ()
-    ) -> Snapshot | None:
+    def find(self, uri: str | ModelURI, *, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> Snapshot | None:
         """Return the snapshot that ``uri`` means, None unless all of it is cached and proved."""
         return self._finder.find(self.parse(uri), select(include, exclude))
 
@@ -185,9 +185,7 @@ class ModelCache:
 
     # Telling.
 
-    def explain(
-        self, uri: str | ModelURI, *, include: Iterable[str] = (), exclude: Iterable[str] = ()
-    ) -> Explanation:
+    def explain(self, uri: str | ModelURI, *, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> Explanation:
         """Return how ``uri`` is read, what is cached of it, and what a pull would fetch. Asks the source."""
         return _run(self.explain_async(uri, include=include, exclude=exclude), "explain")
 
@@ -222,7 +220,9 @@ class ModelCache:
         revision, files = known
         return SnapshotDetail.of(parsed, revision, files, self._layout)
 
-    def list_snapshots(self, pattern: str | None = None, *, sort: str = "name") -> list[SnapshotRow]:
+    def list_snapshots(
+        self, pattern: str | None = None, *, sort: Literal["name", "size", "used", "added"] = "name"
+    ) -> list[SnapshotRow]:
         """Return a row for each revision of which something is held, from the catalog alone.
 
         Args:
@@ -252,9 +252,7 @@ class ModelCache:
 
         return remove(self._layout, self._open_catalog(), plan)
 
-    def verify(
-        self, *uris: str | ModelURI, started: Callable[[Digest, int], None] | None = None
-    ) -> Iterator[Verified]:
+    def verify(self, *uris: str | ModelURI, started: Callable[[Digest, int], None] | None = None) -> Iterator[Verified]:
         """Hash what the URIs name, or everything, again; yield a verdict for each blob as it is reached.
 
         Damaged blobs go to quarantine, where they are kept, and are never served; a pull fetches them again.
@@ -309,7 +307,7 @@ class ModelCache:
             return self._catalog
 
     def _new_puller(self) -> Puller:
-        from modelcask.pull import Puller  # noqa: PLC0415
+        from modelcask.pulling import Puller  # noqa: PLC0415
 
         return Puller(self._layout, self.settings, self._open_catalog(), self._finder)
 
@@ -323,12 +321,15 @@ class ModelCache:
 
 
 def _run(verb: Coroutine[Any, Any, _T], name: str) -> _T:
+    running = True
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(verb)
-    verb.close()
-    raise RuntimeError(f"an event loop is running here: await {name}_async() instead of calling {name}()")
+        running = False
+    if running:
+        verb.close()
+        raise RuntimeError(f"an event loop is running here: await {name}_async() instead of calling {name}()")
+    return asyncio.run(verb)
 
 
 def _or_first_error(results: list[Snapshot | BaseException]) -> Iterator[Snapshot]:

@@ -82,7 +82,15 @@ def _fill(layout: Layout, catalog: Catalog, hashed: Callable[[int], None] | None
             for name, ref in manifest.refs.items()
             if ref.resolved_at == latest[manifest.source, name]
         }
-        _record(layout, catalog, manifest, refs, known, result)
+        try:
+            entries = [_entry(manifest, entry, known, result) for entry in manifest.entries]
+        except CacheError as error:
+            result.refused.append(f"{layout.manifest(manifest.source, manifest.revision)}: {error}")
+            continue
+        _record(layout, catalog, manifest, refs, entries)
+        held = sum(1 for entry in entries if entry.blob is not None)
+        result.revisions += held > 0
+        result.entries += held
     catalog.set_meta("rebuilt_at", str(time.time_ns() // 1000))
     return result
 
@@ -135,30 +143,13 @@ def _read_manifests(layout: Layout, result: Rebuilt) -> list[Manifest]:
     return documents
 
 
-def _record(
-    layout: Layout,
-    catalog: Catalog,
-    manifest: Manifest,
-    refs: dict[str, str],
-    known: dict[Digest, int],
-    result: Rebuilt,
-) -> None:
-    try:
-        entries = [_entry(manifest, entry, known, result) for entry in manifest.entries]
-    except CacheError as error:
-        result.refused.append(f"{layout.manifest(manifest.source, manifest.revision)}: {error}")
-        return
+def _record(layout: Layout, catalog: Catalog, manifest: Manifest, refs: dict[str, str], entries: list[Entry]) -> None:
     held = [(entry.path, entry.blob) for entry in entries if entry.blob is not None]
-    if not held:
-        return
-    snapshots.link_entries(layout, manifest.source, manifest.revision, held)
-    catalog.record_revision(
-        RevisionRecord(
-            manifest.source, manifest.kind, manifest.revision, manifest.listed, refs, tuple(entries), {}
+    if held:
+        snapshots.link_entries(layout, manifest.source, manifest.revision, held)
+        catalog.record_revision(
+            RevisionRecord(manifest.source, manifest.kind, manifest.revision, manifest.listed, refs, tuple(entries), {})
         )
-    )
-    result.revisions += 1
-    result.entries += len(held)
 
 
 def _entry(manifest: Manifest, entry: manifests.ManifestEntry, known: dict[Digest, int], result: Rebuilt) -> Entry:

@@ -16,7 +16,7 @@ from modelcask.catalog.catalog import Catalog, RevisionRecord
 from modelcask.digest import Digest
 from modelcask.errors import DigestMismatchError
 from modelcask.layout import Layout, ingest_key
-from modelcask.relpath import gguf_parts
+from modelcask.selection import parts_of
 from modelcask.store import manifests, snapshots
 from modelcask.store.manifests import Manifest, ManifestEntry, ManifestRef
 from modelcask.types import Entry, RemoteFile, Resolution, Snapshot, StatStamp, TrustLevel
@@ -74,7 +74,7 @@ def record(
         )
     finally:
         lock.release(remove=True)
-    path = folder / (resolution.entrypoint or gguf_parts(uri.path)[0])
+    path = folder / (resolution.entrypoint or parts_of(uri, uri.path)[0])
     return Snapshot(uri.canonical, uri.source, revision, path, tuple(e for e in entries if e.path in set(chosen)))
 
 

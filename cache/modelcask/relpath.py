@@ -11,16 +11,16 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from modelcask.display import display
+from modelcask.printable import display
 from modelcask.errors import PolicyError
 
 MAX_PATH_BYTES = 1024
 MAX_COMPONENT_BYTES = 255
 
 _FORBIDDEN = frozenset('<>:"|?*\\')
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_SPLIT_PART = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+_SPLIT_PART = re.compile(r"(?P<stem>.*)-(?P<part>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
 _MAX_PARTS = 4096
 
 
@@ -39,16 +39,32 @@ def check_relpath(name: str) -> str:
 
 
 def check_no_collisions(names: Iterable[str]) -> None:
-    """Raise PolicyError if two names are one file on a system that folds case or composes Unicode."""
+    """Raise PolicyError if two names are one file on a system that folds case or composes Unicode.
+
+    A name that another one needs as a folder counts too.
+    """
     seen: dict[str, str] = {}
     for name in names:
-        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-        other = seen.setdefault(folded, name)
+        other = seen.setdefault(_folded(name), name)
         if other != name:
-            raise PolicyError(
-                f"the file names {display(other)!r} and {display(name)!r} are the same on some systems; "
-                "leave one out with --exclude"
-            )
+            raise _collision(other, name)
+    for folded, name in seen.items():
+        end = folded.find("/")
+        while end >= 0:
+            if folded[:end] in seen:
+                raise _collision(seen[folded[:end]], name)
+            end = folded.find("/", end + 1)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _collision(one: str, other: str) -> PolicyError:
+    return PolicyError(
+        f"the file names {display(one)!r} and {display(other)!r} are in each other's way on some systems; "
+        "leave one out with --exclude"
+    )
 
 
 def gguf_parts(name: str) -> tuple[str, ...]:
@@ -65,7 +81,7 @@ def gguf_parts(name: str) -> tuple[str, ...]:
     return tuple(f"{match['stem']}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1))
 
 
-def _fault(name: str) -> str | None:
+def _fault(name: str) -> str | None:  # noqa: PLR0911 - one return a rule reads best
     if not name:
         return "it is empty"
     if any(unicodedata.category(char) in _UNSEEN for char in name):

@@ -59,20 +59,18 @@ def plan_removal(catalog: Catalog, finder: Finder, uri: ModelURI) -> RemovalPlan
         raise finder.explain_absence(uri)
     revision, files = known
     wanted = uri.path or revision.entrypoint
-    chosen = [(entry, found) for entry, found in files if found is not None and is_named(wanted, entry.path)]
+    chosen = [found for entry, found in files if found is not None and is_named(wanted, entry.path)]
     if not chosen:
         raise finder.explain_absence(uri)
-    paths = {entry.path for entry, _ in chosen}
+    paths = {found.path for found in chosen}
     freed = shared = 0
-    for digest, size in {found.digest: found.size_bytes for _, found in chosen if found is not None}.items():
+    for digest, size in {found.digest: found.size_bytes for found in chosen}.items():
         uses = catalog.list_uses(digest)
         if all((source, key) == (uri.source, revision.key) and path in paths for source, key, path in uses):
             freed += size
         else:
             shared += size
-    return RemovalPlan(
-        uri.canonical, uri.source, revision.key, revision.id, tuple(sorted(paths)), freed, shared
-    )
+    return RemovalPlan(uri.canonical, uri.source, revision.key, revision.id, tuple(sorted(paths)), freed, shared)
 
 
 def remove(layout: Layout, catalog: Catalog, plan: RemovalPlan) -> Removal:

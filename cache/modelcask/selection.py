@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from modelcask.errors import DigestMismatchError, ModelNotFoundError
 from modelcask.relpath import gguf_parts
 from modelcask.types import RemoteFile, Resolution
+from modelcask.uri import ModelURI
 
 Wanted = Callable[[str], bool]
 
@@ -35,15 +36,26 @@ def _below(pattern: str) -> str:
     return pattern + "*" if pattern.endswith("/") else pattern
 
 
+def parts_of(uri: ModelURI, name: str) -> tuple[str, ...]:
+    """Return the files that ``uri`` means by the file ``name``: all parts of a split model that a repository holds.
+
+    A plain URL is one file, whatever its name says: its neighbours are other sources.
+    """
+    return gguf_parts(name) if uri.repo is not None else (name,)
+
+
 def choose(resolution: Resolution, wanted: Wanted | None) -> list[RemoteFile]:
     """Return the files of a resolution that its URI means.
 
     Raises:
-        ModelNotFoundError: there is none.
+        ModelNotFoundError: there is none, or a split model lacks a part.
     """
     uri = resolution.uri
-    named = set(gguf_parts(uri.path))
+    named = parts_of(uri, uri.path)
     exact = [file for file in resolution.files if file.path in named]
+    absent = set(named).difference(file.path for file in exact)
+    if exact and absent:
+        raise ModelNotFoundError(uri.canonical, f"{uri.source} has only a part of this split model, no {min(absent)!r}")
     if uri.quant or (uri.path and exact):
         return exact or list(resolution.files)
     below = [file for file in resolution.files if not uri.path or file.path.startswith(uri.path + "/")]

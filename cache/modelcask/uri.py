@@ -1,24 +1,351 @@
-"""Placeholder: the dataclass only; the parser is being written."""
+"""The one reader of URIs: what a person writes becomes the one canonical URI that the catalog is keyed by.
+
+Read are the Hub's spellings (``hub_uri.py``), http, https and file URLs, and any other ``scheme://…`` for the
+sources that plug-ins bring. Nothing is guessed: a text that could mean two things is refused, with the
+nearest right form. A canonical URI is printable ASCII, holds no secret, and reads back as itself.
+
+::
+
+    hf://models/ORG/NAME@REVISION[/PATH][#sha256=HEX]      hf://models/ORG/NAME:TAG[#sha256=HEX]
+    https://host[:port]/path[?query][#sha256=HEX]          file:///path[#sha256=HEX]
+
+Pure and light: no I/O, no environment, the standard library only, because every lookup begins here.
+"""
+
 from __future__ import annotations
+
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Final
+
 from modelcask.digest import Digest
+from modelcask.printable import SafeURL, display
+from modelcask.errors import InvalidDigestError, InvalidURIError
+from modelcask.hub_uri import (
+    DEFAULT_REF,
+    HUB_HOSTS,
+    HubPlace,
+    HubRepo,
+    encode_revision,
+    is_commit,
+    read_body,
+    read_page,
+    read_revision,
+    tag_and_revision,
+)
+from modelcask.url import URL, Refusal, encode, read_file_url, read_url
 
+__all__ = ["HubRepo", "ModelURI", "parse_uri"]
 
-@dataclass(frozen=True, slots=True)
-class HubRepo:
-    kind: str
-    id: str
+MAX_LENGTH: Final = 8192
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_HUB_SCHEMES = frozenset({"hf", "huggingface"})
+_LIKE_A_PIN = re.compile(
+    r"(?P<algorithm>sha-?\d+|sha3-\d+|md5|blake\w+|b3(?:sum)?|git-sha1)(?P<mark>=|:|%3[AD])"
+    r"|sha(?:256|384|512)-|[0-9a-f]{64}\Z",
+    re.IGNORECASE,
+)
+_HEX = re.compile(r"[0-9A-Fa-f]*")
+_LIKE_A_HOST = re.compile(r"localhost|[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
+_LIKE_A_PORT = re.compile(r"\d+/")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelURI:
+    """What one URI means. Two spellings of one thing are equal.
+
+    The constructor trusts its arguments; :func:`parse_uri` checks. ``dataclasses.replace`` keeps the canonical form
+    right, for example to name the commit that a ref was resolved to.
+    """
+
     scheme: str
     source: str
+    """The catalog's key of the source: no revision, path, secret or fragment. For http and file the URL itself."""
     path: str = ""
+    """The path inside the source; empty for all of it. For http and file the file's name."""
     ref: str | None = None
+    """The movable name that was asked for: a branch or tag, ``latest``, or ``:TAG``; None beside ``revision``."""
     revision: str | None = None
+    """The immutable revision that was asked for: a commit in lower case."""
     pin: Digest | None = None
     repo: HubRepo | None = None
     quant: str | None = None
-    fetch_url: str | None = field(default=None, repr=False)
-    notes: tuple[str, ...] = ()
+    fetch_url: str | None = field(default=None, repr=False, compare=False)
+    """What to request, signed parameters included, so never shown or stored. None for the Hub."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """How the text was read, one sentence each; safe to show."""
+
+    @property
+    def canonical(self) -> str:
+        """The one spelling of this meaning: printable ASCII, without secrets."""
+        text = self.source
+        if self.repo is not None:
+            if self.quant is not None:
+                text += f":{self.quant}"
+            else:
+                text += f"@{encode_revision(self.revision or self.ref or DEFAULT_REF)}"
+                text += f"/{encode(self.path)}" if self.path else ""
+        return text if self.pin is None else f"{text}#{self.pin.algorithm}={self.pin.hex}"
+
+    def __str__(self) -> str:
+        return self.canonical
+
+
+def parse_uri(text: str, *, hub_hosts: Collection[str] = ()) -> ModelURI:
+    """Read one URI.
+
+    Args:
+        text: what a person wrote.
+        hub_hosts: further hosts (``host`` or ``host:port``) whose pages are read like those of huggingface.co.
+
+    Raises:
+        InvalidURIError: with the part that is wrong and, where one is likely, a suggestion that can be read. Neither
+            it nor the message repeats a password, a query or a fragment of a URL.
+    """
+    hosts = HUB_HOSTS.union(host.lower() for host in hub_hosts) if hub_hosts else HUB_HOSTS
+    try:
+        return _read(text, hosts)
+    except Refusal as refused:
+        refusal = refused
+    # Raised out here, so that no traceback goes on to show the parts that were left out.
+    shown = _shown(text)
+    part = shown if refusal.part == text else display(refusal.part)
+    suggestion = _right_form(refusal.suggestion, hosts)
+    raise InvalidURIError(shown, display(refusal.reason, 1000), part=part, suggestion=suggestion)
+
+
+def _read(text: str, hosts: frozenset[str]) -> ModelURI:
+    _check_characters(text)
+    host = re.split(r"[/?#]", text, maxsplit=1)[0]
+    if host.lower() in hosts:
+        return _read_bare_page(text[len(host) :])
+    match = _SCHEME.match(text)
+    if match is None:
+        raise _without_scheme(text)
+    scheme, rest = match[1].lower(), text[match.end() :]
+    if len(scheme) == 1:
+        raise Refusal("Windows paths are not read", text[:2])
+    if scheme in _HUB_SCHEMES:
+        return _read_hub(rest)
+    if scheme == "file":
+        return _from_url("file", read_file_url(rest))
+    _check_scheme(scheme, rest)
+    url = read_url(scheme, rest[2:])
+    if scheme in {"http", "https"} and _is_hub(scheme, url, hosts):
+        return _read_web_page(url)
+    return _from_url(scheme, url)
+
+
+def _check_characters(text: str) -> None:
+    if not text or text.isspace():
+        raise Refusal("it is empty", text)
+    if len(text) > MAX_LENGTH:
+        raise _too_long(text)
+    if text != text.strip():
+        raise Refusal("it begins or ends with white space", text[0] if text[0].isspace() else text[-1], text.strip())
+    if not text.isprintable():
+        bad = next(char for char in text if not char.isprintable())
+        raise Refusal(f"it holds the invisible character U+{ord(bad):04X}; write it percent-encoded", bad)
+
+
+def _too_long(text: str) -> Refusal:
+    return Refusal(f"it is longer than {MAX_LENGTH} characters, percent-encoding included", f"{len(text)} characters")
+
+
+def _check_scheme(scheme: str, rest: str) -> None:
+    slashes = len(rest) - len(rest.lstrip("/"))
+    if scheme in {"http", "https"} and slashes != 2:  # noqa: PLR2004 - the two slashes of "//"
+        raise Refusal("two slashes follow the scheme", f"{scheme}:{rest[:slashes]}", f"{scheme}://{rest.lstrip('/')}")
+    meant = _nearest_scheme(scheme)
+    if meant is not None:
+        raise Refusal(f"{scheme!r} looks like a slip for {meant!r}", scheme, f"{meant}:{rest}")
+    if not rest.startswith("//"):
+        likely = _web(f"{scheme}:{rest}") if _LIKE_A_PORT.match(rest) else None
+        raise Refusal("this scheme is not known; one that a plug-in brings is followed by '//'", f"{scheme}:", likely)
+
+
+def _nearest_scheme(scheme: str) -> str | None:
+    import difflib  # noqa: PLC0415 - only for texts that no usual source reads
+
+    known = ("https", "http", "file", "huggingface")
+    near = () if scheme in known else difflib.get_close_matches(scheme, known, n=1, cutoff=0.75)
+    return next(iter(near), None)
+
+
+def _without_scheme(text: str) -> Refusal:
+    """Say why a text without a scheme is not read, and what it most likely means."""
+    first, slash, _ = text.partition("/")
+    if text[0] in "/~.\\":
+        return _local_path(text)
+    if "@" in first:
+        return Refusal("it has no scheme", text)
+    if slash and _LIKE_A_HOST.fullmatch(first):
+        return Refusal("it has no scheme", first, _web(text))
+    if slash:
+        return Refusal("org/name alone could be any source: say which", text, f"hf://{text}")
+    return Refusal("a bare name could be anything: write hf://org/name, https://… or file:///…", text)
+
+
+def _local_path(text: str) -> Refusal:
+    if text.startswith("//"):
+        return Refusal("it has no scheme", "//", f"https:{text}")
+    if text.startswith("/"):
+        return Refusal("a local path is written as a file:// URI", text, f"file://{encode(text)}")
+    return Refusal("a relative path is not read: write the whole path as a file:// URI", text)
+
+
+def _web(text: str) -> str:
+    return f"{'http' if text.startswith('localhost') else 'https'}://{text}"
+
+
+def _read_hub(rest: str) -> ModelURI:
+    """Read what follows ``hf:``."""
+    slashes = len(rest) - len(rest.lstrip("/"))
+    body, mark, fragment = rest[slashes:].partition("#")
+    if slashes not in {0, 2}:
+        raise Refusal("two slashes, or none, follow hf:", "/" * slashes, f"hf://{rest.lstrip('/')}")
+    if not body:
+        raise Refusal("no repository is named", rest)
+    return _from_hub(read_body(body), fragment if mark else None, ())
+
+
+def _read_bare_page(rest: str) -> ModelURI:
+    """Read what follows the Hub's host name in a text without a scheme."""
+    body, mark, fragment = rest.partition("#")
+    path, _, query = body.partition("?")
+    note = "A host name without a scheme is read as a page of the Hub."
+    return _from_hub(read_page(path, direct=True), fragment if mark else None, (note, *_dropped_query(query)))
+
+
+def _read_web_page(url: URL) -> ModelURI:
+    place = read_page(url.path, direct=False)
+    pin, dropped = _read_url_fragment(url.fragment)
+    notes = ("A page of the Hub is read as what it shows.", *_dropped_query(url.query), *dropped)
+    return _from_hub(place, None, notes, pin)
+
+
+def _dropped_query(query: str) -> tuple[str, ...]:
+    return ("The query of the page was dropped.",) if query else ()
+
+
+def _is_hub(scheme: str, url: URL, hosts: frozenset[str]) -> bool:
+    default = ":443" if scheme == "https" else ":80"
+    return url.authority in hosts or url.authority + default in hosts
+
+
+def _from_hub(place: HubPlace, fragment: str | None, notes: tuple[str, ...], pin: Digest | None = None) -> ModelURI:
+    revision = place.revision
+    if fragment is not None:
+        if not fragment:
+            raise Refusal("no revision or digest follows '#'", "#", _from_hub(place, None, ()).canonical)
+        pin = _read_pin(fragment)
+        if pin is None:
+            revision = _read_hub_fragment(place, fragment)
+    if pin is not None and place.quant is None and (not place.path or place.folder):
+        raise Refusal("a digest pins one file, and this names several", f"#{pin.algorithm}=")
+    source = f"hf://{place.repo.kind}/{place.repo.id}"
+    notes = (*notes, *_explain(place, revision))
+    if place.quant is not None:
+        return ModelURI("hf", source, "", f":{place.quant}", None, pin, place.repo, place.quant, notes=notes)
+    commit = revision if revision is not None and is_commit(revision) else None
+    ref = None if commit is not None else revision or DEFAULT_REF
+    return ModelURI("hf", source, place.path, ref, commit, pin, place.repo, notes=notes)
+
+
+def _read_hub_fragment(place: HubPlace, fragment: str) -> str:
+    if "#" in fragment:
+        raise Refusal("one '#' at most; in a name it is written %23", f"#{fragment}")
+    revision = read_revision(fragment)
+    if place.quant is not None:
+        raise tag_and_revision(place, revision)
+    if place.revision not in {None, revision}:
+        raise Refusal("it names two revisions", f"#{fragment}")
+    return revision
+
+
+def _explain(place: HubPlace, revision: str | None) -> list[str]:
+    notes = []
+    if place.quant is not None:
+        notes.append(f"The Hub picks the GGUF files for the tag {place.quant}.")
+    elif not place.path:
+        notes.append("No file is named: the whole repository is meant.")
+        if place.repo.kind == "models" and revision is None:
+            notes.append("For the GGUF file that the Hub picks, as some tools read it, write :latest after the name.")
+    elif place.folder:
+        notes.append("The path is a folder: all files below it are meant.")
+    if place.quant is None and revision is None:
+        notes.append(f"No revision is named: the branch {DEFAULT_REF} is meant.")
+    if "/" not in place.repo.id:
+        notes.append("The repository has a legacy id of one word.")
+    return notes
+
+
+def _from_url(scheme: str, url: URL) -> ModelURI:
+    pin, notes = _read_url_fragment(url.fragment)
+    if url.stripped:
+        names = ", ".join(display(name, 80) for name in url.stripped)
+        notes = (*notes, f"These parameters are sent but neither stored nor shown: {names}.")
+    uri = ModelURI(scheme, url.normal, url.name, "latest", None, pin, fetch_url=url.request, notes=notes)
+    if len(uri.canonical) > MAX_LENGTH:
+        raise _too_long(uri.canonical)
+    return uri
+
+
+def _read_url_fragment(fragment: str | None) -> tuple[Digest | None, tuple[str, ...]]:
+    """Return the pin of a URL's fragment; any other fragment was never sent to a server, so it is dropped."""
+    pin = _read_pin(fragment) if fragment else None
+    return pin, () if fragment is None or pin is not None else ("The fragment was dropped: it is not a digest.",)
+
+
+def _read_pin(fragment: str) -> Digest | None:
+    """Read ``sha256=…`` or ``blake3=…``; what only looks like a pin is refused, never passed over."""
+    like = _LIKE_A_PIN.match(fragment)
+    if like is None:
+        return None
+    algorithm = (like["algorithm"] or "").lower()
+    if algorithm not in {"sha256", "blake3"} or like["mark"] != "=":
+        raise Refusal("a digest is pinned as #sha256=… or #blake3=…", f"#{like[0]}")
+    written = fragment[like.end() :]
+    try:
+        return Digest.parse(f"{algorithm}:{written.lower()}")
+    except InvalidDigestError as error:
+        digits = _HEX.match(written)
+        raise Refusal(f"{algorithm} takes 64 hex digits", f"#{like[0]}{digits[0] if digits else ''}") from error
+
+
+def _right_form(candidate: str | None, hosts: frozenset[str]) -> str | None:
+    """Return the suggestion if it can be read, without secrets; else None."""
+    # The first slip may hide a second one: only a form that is right in all is worth showing.
+    for _ in range(3):
+        if candidate is None:
+            return None
+        try:
+            uri = _read(candidate, hosts)
+        except Refusal as refusal:
+            candidate = refusal.suggestion
+        else:
+            return candidate if candidate.startswith("hf://") and candidate.isascii() else uri.canonical
+    return None
+
+
+def _shown(text: str) -> str:
+    """Return a refused text as a message may repeat it: cut before whatever may be a password, query or fragment."""
+    text = text.strip()
+    match = _SCHEME.match(text)
+    prefix = match[0] if match else ""
+    rest = text[len(prefix) :]
+    body = rest.lstrip("/")
+    authority = re.split(r"[/\\?#]", body, maxsplit=1)[0]
+    cut = display(re.split(r"[?#]", text, maxsplit=1)[0])
+    if prefix[:-1].lower() in _HUB_SCHEMES and "://" not in body:
+        hidden, cut = ":" in authority and "@" in body, display(text.partition("?")[0])
+    elif match is None:
+        hidden = "@" in authority or "@" in body.partition(":")[2]
+    elif len(rest) - len(body) == 2 and body.count("@") == authority.count("@") <= 1:  # noqa: PLR2004 - as in "//"
+        # SafeURL takes out one password by the rules; a '@' anywhere else may be the end of one that broke them.
+        return SafeURL(text)
+    else:
+        hidden = "@" in body
+    return f"{prefix}…" if hidden else cut

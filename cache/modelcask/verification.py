@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from modelcask import locks
-from modelcask.catalog.catalog import BlobRow, Catalog
+from modelcask.catalog.catalog import Catalog
+from modelcask.catalog.rows import BlobRow
 from modelcask.digest import Digest
 from modelcask.errors import StorageError
 from modelcask.layout import Layout
@@ -52,14 +53,15 @@ def verify(
         started: called with each blob and its size before it is read.
     """
     wanted = None if only is None else set(only)
-    for row in catalog.list_blobs():
+    for row in catalog.iter_blobs():
         if wanted is not None and row.digest not in wanted:
             continue
         if row.state is ReplicaState.TRASH:
             continue
         if started is not None:
             started(row.digest, row.size_bytes)
-        yield Verified(row.digest, row.size_bytes, _verify_one(layout, catalog, row), tuple(catalog.list_uses(row.digest)))
+        verdict = _verify_one(layout, catalog, row)
+        yield Verified(row.digest, row.size_bytes, verdict, tuple(catalog.list_uses(row.digest)))
 
 
 def _verify_one(layout: Layout, catalog: Catalog, row: BlobRow) -> Verdict:

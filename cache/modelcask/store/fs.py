@@ -82,9 +82,14 @@ def create(what: str, path: Path) -> int:
 
 
 def reopen(path: Path) -> int | None:
-    """Open an existing regular file of ours for reading and writing, never through a link; None if absent."""
+    """Open an existing regular file of ours, never through a link; None if it is not there.
+
+    A sealed file, which may have its second name among the blobs already, is opened for reading only (I2): mode
+    bits would not stop root.
+    """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        sealed = not path.lstat().st_mode & stat.S_IWUSR
+        fd = os.open(path, (os.O_RDONLY if sealed else os.O_RDWR) | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ELOOP, errno.EACCES}:
             return None

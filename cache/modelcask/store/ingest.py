@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import stat
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,6 +68,7 @@ class Ingest:
         self._fd = -1
         self._others = sorted({"sha256"} | {digest.algorithm for digest in identity.digests} - {"blake3"})
         self._pools: list[ThreadPoolExecutor] = []
+        self._abandoned = False
         self._reset()
 
     def _reset(self) -> None:
@@ -98,6 +100,7 @@ class Ingest:
         try:
             await asyncio.wrap_future(self._pools[0].submit(self._open))
         except BaseException:
+            self._abandoned = True  # hashing a kept prefix may take minutes; a cancelled pull does not wait for it
             self._close()
             raise
         return self
@@ -115,15 +118,21 @@ class Ingest:
         fd = fs.reopen(self._data) if journal.same_content(self._meta, self._identity) else None
         if fd is None:
             self._start_over()
-        else:
-            self._fd = fd
-            self._has_meta = True
+            return
+        self._fd = fd
+        self._has_meta = True
+        found = os.fstat(fd)
+        if found.st_mode & stat.S_IWUSR:
             self._rehash(journal.contiguous(journal.read(self._journal)))
+        elif found.st_size == (self._identity.size_bytes or found.st_size):
+            # Complete and sealed, but its process died before it was recorded: it lacks nothing but its proof.
+            starts = range(0, found.st_size, SEGMENT_BYTES)
+            self._rehash([Segment(start, min(SEGMENT_BYTES, found.st_size - start), b"") for start in starts])
+        else:
+            self._start_over()
 
     def _start_over(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._release()
         for path in (self._journal, self._meta, self._data):
             fs.unlink("partial", path)
         self._reset()
@@ -134,13 +143,13 @@ class Ingest:
     def _rehash(self, claimed: list[Segment]) -> None:
         limit = self._identity.size_bytes
         for segment in claimed:
-            if limit is not None and segment.end > limit:
+            if self._abandoned or (limit is not None and segment.end > limit):
                 break
             blocks = list(_read_blocks(self._fd, segment.offset, segment.length))
             check = blake3()
             for block in blocks:
                 check.update(block)
-            if check.digest()[:16] != segment.check:
+            if segment.check and check.digest()[:16] != segment.check:
                 break
             for block in blocks:
                 self._whole.update(block)
@@ -233,7 +242,7 @@ class Ingest:
     def _keep(self) -> None:
         """Claim everything that was written, the odd tail included; drop what no later attempt could use."""
         if self._front == 0 or not self._identity.resumable:
-            self.drop()
+            self._drop()
             return
         if self._checkpoint is not None:
             self._checkpoint.exception()  # waits
@@ -297,7 +306,7 @@ class Ingest:
             computed[algorithm] = Digest(algorithm, running.hexdigest())
         fault = self._fault(computed)
         if fault is not None:
-            self.drop()
+            self._drop()
             raise fault
         if os.fstat(self._fd).st_size != self._front:
             raise StorageError(f"{self._data} has not the length that was written; check the disk")
@@ -317,16 +326,22 @@ class Ingest:
                 return DigestMismatchError(self._name, str(promised), str(actual))
         return None
 
-    def drop(self) -> None:
-        """Throw the bytes away."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+    async def drop(self) -> None:
+        """Throw the bytes away; the ingest is over."""
+        await asyncio.wrap_future(self._pools[0].submit(self._drop))
+
+    def _drop(self) -> None:
+        self._release()
         discard_partial(self._folder)
 
     def _close(self) -> None:
         for pool in self._pools:
             pool.shutdown(wait=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.exception()  # waits: it uses the descriptor on the other thread
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -110,8 +110,10 @@ def append(path: Path, segments: Iterable[Segment]) -> None:
         if fd is None:
             fd = fs.create("partial.journal", path)
         try:
-            end = os.fstat(fd).st_size
-            end -= end % _RECORD.size  # a torn record of a crash is overwritten
+            end = len(read(path)) * _RECORD.size
+            if os.fstat(fd).st_size > end:
+                # Torn or damaged: left there, it would hide every claim behind it.
+                fs.truncate("partial.journal", path, fd, end)
             fs.write_at("partial.journal", path, fd, [b"".join(map(_pack, segments))], end)
             fs.sync_data("partial.journal", path, fd)
         finally:
@@ -135,17 +137,16 @@ def read(path: Path) -> list[Segment]:
 
 
 def contiguous(segments: Iterable[Segment]) -> list[Segment]:
-    """Return the segments that follow each other from offset 0, the longest claim at each offset."""
-    longest: dict[int, Segment] = {}
-    for segment in segments:
-        known = longest.get(segment.offset)
-        if segment.length > 0 and (known is None or segment.length > known.length):
-            longest[segment.offset] = segment
+    """Return the segments that follow each other from offset 0, of several claims at one offset the latest.
+
+    An earlier one is of bytes that were found damaged and fetched again.
+    """
+    latest = {segment.offset: segment for segment in segments if segment.length}
     chain: list[Segment] = []
     end = 0
-    while end in longest:
-        chain.append(longest[end])
-        end = longest[end].end
+    while end in latest:
+        chain.append(latest[end])
+        end = latest[end].end
     return chain
 
 

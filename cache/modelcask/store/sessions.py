@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -21,8 +22,9 @@ from modelcask.digest import Digest
 from modelcask.errors import StorageError
 from modelcask.layout import Layout
 from modelcask.locks import Lock, try_lock
+from modelcask.store.fs import translated
 
-_HEADER_LINES: Final = 2  # who and since when, written by the lock
+_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 _sessions: dict[Path, Session] = {}
 _guard = threading.Lock()
@@ -44,10 +46,13 @@ class Session:
         """Protect the blob until this process ends; say whether that is new.
 
         The caller reads the blob's state *after* this, in a new transaction (I4).
+
+        Raises:
+            StoreFullError, StorageError: the lease cannot be written, so nothing may be handed out.
         """
         if digest.hex in self._leased:
             return False
-        with self._guard:
+        with self._guard, translated(self.path):
             line = f"{digest.hex}\n".encode()
             os.pwrite(self._lock.fd, line, self._end)
             self._end += len(line)
@@ -90,7 +95,8 @@ def read_leases(layout: Layout, *, except_own: bool = False) -> Iterator[tuple[P
             continue  # it ended meanwhile
         except (OSError, UnicodeDecodeError) as error:
             raise StorageError(f"the session {path} cannot be read: {error}") from error
-        yield path, frozenset(lines[_HEADER_LINES:])
+        # The other lines are the lock's note: who, and since when.
+        yield path, frozenset(line for line in lines if _HEX.fullmatch(line))
 
 
 def _after_fork() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -49,4 +48,4 @@ def unlink_entries(layout: Layout, source: str, revision: str, names: Iterable[s
 
 def _is_below(folder: Path, path: Path) -> bool:
     # A link put in a folder's place must not lead a removal out of the snapshot.
-    return os.path.realpath(path) == os.path.normpath(os.path.join(os.path.realpath(folder), path.relative_to(folder)))
+    return path.resolve() == folder.resolve() / path.relative_to(folder)

@@ -18,8 +18,32 @@ from modelcask.errors import StorageError
 
 # Locks on these can lie, and SQLite's shared memory does not work on them.
 _REMOTE_FILE_SYSTEMS: Final = frozenset(
-    "9p afs beegfs ceph cifs coda fuse.gcsfuse fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs glusterfs gpfs "
-    "lustre ncpfs nfs nfs4 orangefs pvfs2 smb2 smb3 smbfs virtiofs wekafs".split()
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "fuse.gcsfuse",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "orangefs",
+        "pvfs2",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "virtiofs",
+        "wekafs",
+    }
 )
 _FICLONE: Final = 0x40049409  # linux/fs.h
 _SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h

@@ -32,12 +32,12 @@ from modelcask.fetch.download import download
 from modelcask.finding import Finder
 from modelcask.layout import Layout, ingest_key
 from modelcask.net import Client
-from modelcask.publish import Publisher
+from modelcask.publishing import Publisher
 from modelcask.recording import Held, record
 from modelcask.selection import Wanted, choose, with_pin
 from modelcask.sources import find_source
 from modelcask.store import fs
-from modelcask.store.ingest import Ingest
+from modelcask.store.ingest import Ingest, SealedFile
 from modelcask.store.journal import Identity
 from modelcask.store.sessions import open_session
 from modelcask.types import (
@@ -54,6 +54,7 @@ from modelcask.uri import ModelURI
 
 _TICK_S: Final = 0.1
 _POLL_S: Final = (0.02, 0.5)
+_ADMITTED: Final = 128
 
 
 @dataclass(slots=True)
@@ -67,6 +68,9 @@ class _Shared:
     client: Client
     publisher: Publisher
     slots: asyncio.Semaphore
+    """For transfers that run."""
+    admitted: asyncio.Semaphore
+    """For files that hold a lock or wait to be published: each takes a descriptor."""
 
 
 class Puller:
@@ -75,7 +79,8 @@ class Puller:
     def __init__(self, layout: Layout, settings: Settings, catalog: Catalog, finder: Finder) -> None:
         publisher = Publisher(layout, catalog, open_session(layout))
         slots = asyncio.Semaphore(settings.files_at_once)
-        self._shared = _Shared(layout, settings, catalog, finder, Client(settings), publisher, slots)
+        admitted = asyncio.Semaphore(settings.files_at_once + _ADMITTED)
+        self._shared = _Shared(layout, settings, catalog, finder, Client(settings), publisher, slots, admitted)
 
     async def __aenter__(self) -> Self:
         """Open the network client."""
@@ -155,6 +160,7 @@ class _Pull:
         self._files = choose(resolution, wanted)
         self._held: dict[str, Held] = {}
         self._meters: dict[str, _Meter] = {}
+        self._last_lock: locks.Lock | None = None
 
     def plan(self) -> list[tuple[RemoteFile, bool]]:
         return [(file, self._find_held(file) is not None) for file in self._files]
@@ -164,28 +170,34 @@ class _Pull:
         missing = [file for file in self._files if file.path not in self._held]
         await asyncio.to_thread(self._check_room, missing)
         reused = sum(held.size_bytes for held in self._held.values())
+        try:
+            await self._fetch_all(missing)
+            snapshot = await asyncio.to_thread(
+                record,
+                self._shared.layout,
+                self._shared.catalog,
+                self._resolution,
+                [file.path for file in self._files],
+                self._held,
+            )
+        finally:
+            if self._last_lock is not None:
+                self._last_lock.release(remove=True)
+        arrived = [self._held[file.path] for file in missing]
+        fetched = sum(held.bytes_fetched for held in arrived)
+        reused += sum(max(held.size_bytes - held.bytes_fetched, 0) for held in arrived)
+        return replace(snapshot, bytes_fetched=fetched, bytes_reused=reused)
+
+    async def _fetch_all(self, missing: list[RemoteFile]) -> None:
         ticker = asyncio.create_task(self._tick())
         try:
             async with asyncio.TaskGroup() as group:
                 for file in missing:
-                    group.create_task(self._fetch(file))
+                    group.create_task(self._fetch(file, last=len(missing) == 1))
         except* CacheError as errors:
             raise _first(errors) from None
         finally:
             ticker.cancel()
-        fetched = sum(held.bytes_fetched for held in self._held.values())
-        reused += sum(
-            max(self._held[file.path].size_bytes - self._held[file.path].bytes_fetched, 0) for file in missing
-        )
-        snapshot = await asyncio.to_thread(
-            record,
-            self._shared.layout,
-            self._shared.catalog,
-            self._resolution,
-            [file.path for file in self._files],
-            self._held,
-        )
-        return replace(snapshot, bytes_fetched=fetched, bytes_reused=reused)
 
     def _reuse_what_is_held(self) -> None:
         for file in self._files:
@@ -233,61 +245,79 @@ class _Pull:
         if needed > available:
             raise StoreFullError(needed, available, where=str(self._shared.layout.root))
 
-    async def _fetch(self, file: RemoteFile) -> None:
+    async def _fetch(self, file: RemoteFile, *, last: bool) -> None:
         meter = self._meters[file.path] = _Meter(file)
+        lock: locks.Lock | None = None
         try:
-            async with self._shared.slots:
-                key = self._key(file)
-                lock = await self._single_flight(file, key)
-                try:
-                    held = await asyncio.to_thread(self._find_held, file)
-                    if held is not None:
-                        self._held[file.path] = held
-                        self._report(file, Phase.REUSED, held.size_bytes, resumed=held.size_bytes)
-                        return
-                    await self._transfer(file, key, meter)
-                finally:
-                    lock.release(remove=True)
+            async with self._shared.admitted:
+                lock, sealed, fetched = await self._fetch_alone(file, meter)
+                if sealed is None:
+                    return
+                # The slot is free for the next file; the lock is not before the blob is visible.
+                stamp = await self._shared.publisher.publish(sealed)
+                self._held[file.path] = Held(sealed.digest, sealed.digests, sealed.size_bytes, fetched, stamp)
+                self._report(file, Phase.DONE, sealed.size_bytes)
+                if last:
+                    # Without a promised digest others find the file only when its revision is recorded. Only a
+                    # pull's sole lock is kept so long: two pulls that keep several could wait for each other.
+                    self._last_lock, lock = lock, None
         except CacheError as error:
             self._report(file, Phase.FAILED, meter.front(), message=str(error))
             raise
         finally:
             del self._meters[file.path]
+            if lock is not None:
+                lock.release(remove=True)
 
-    async def _single_flight(self, file: RemoteFile, key: str) -> locks.Lock:
+    async def _fetch_alone(self, file: RemoteFile, meter: _Meter) -> tuple[locks.Lock, SealedFile | None, int]:
+        """Fetch a file under its key's lock, which is returned held; no SealedFile if somebody else had fetched it."""
+        key = self._key(file)
         path = self._shared.layout.key_lock(key)
         pause, most = _POLL_S
-        while (held := locks.try_lock(path)) is None:
+        while True:
+            async with self._shared.slots:
+                lock = locks.try_lock(path)
+                if lock is not None:
+                    try:
+                        held = await asyncio.to_thread(self._find_held, file)
+                        if held is None:
+                            return lock, *await self._transfer(file, key, meter)
+                    except BaseException:
+                        lock.release(remove=True)
+                        raise
+                    self._held[file.path] = held
+                    self._report(file, Phase.REUSED, held.size_bytes, resumed=held.size_bytes)
+                    return lock, None, 0
+            # Another process fetches it; our slot is free meanwhile.
             self._report(file, Phase.WAITING, message=str(locks.busy(path)))
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, most)
-        return held
 
-    async def _transfer(self, file: RemoteFile, key: str, meter: _Meter) -> None:
+    async def _transfer(self, file: RemoteFile, key: str, meter: _Meter) -> tuple[SealedFile, int]:
         self._report(file, Phase.CHECKING)
         local = isinstance(file.location, FileLocation)
         async with Ingest(self._shared.layout, key, self._identity(file), name=file.path, reserve=not local) as ingest:
             meter.sink = ingest
-            self._report(file, Phase.DOWNLOADING, ingest.front, resumed=ingest.resumed_bytes)
-            if isinstance(file.location, FileLocation):
-                await ingest.copy_from(file.location.path)
-                fetched = ingest.front
-            else:
-                fetched = await download(
-                    file,
-                    ingest,
-                    client=self._shared.client,
-                    settings=self._shared.settings,
-                    report=lambda phase, message: self._report(
-                        file, phase, ingest.front, resumed=ingest.resumed_bytes, message=message
-                    ),
-                )
-            self._report(file, Phase.PUBLISHING, ingest.front, resumed=ingest.resumed_bytes)
-            sealed = await ingest.finish()
-            meter.sink = None
-        stamp = await self._shared.publisher.publish(sealed)
-        self._held[file.path] = Held(sealed.digest, sealed.digests, sealed.size_bytes, fetched, stamp)
-        self._report(file, Phase.DONE, sealed.size_bytes)
+
+            def report(phase: Phase, message: str = "") -> None:
+                self._report(file, phase, ingest.front, resumed=ingest.resumed_bytes, message=message)
+
+            try:
+                report(Phase.DOWNLOADING)
+                if isinstance(file.location, FileLocation):
+                    await ingest.copy_from(file.location.path)
+                    fetched = ingest.front
+                else:
+                    fetched = await download(
+                        file, ingest, client=self._shared.client, settings=self._shared.settings, report=report
+                    )
+                report(Phase.PUBLISHING)
+                return await ingest.finish(), fetched
+            except RemoteChangedError:
+                await ingest.drop()  # what is kept and what the source has now do not belong together
+                raise
+            finally:
+                meter.sink = None
 
     def _key(self, file: RemoteFile) -> str:
         expected = next((digest for digest in file.digests if digest.strong), None)

@@ -7,7 +7,8 @@ terminal, reverse the reading direction or forge a second log line (CWE-150).
 from __future__ import annotations
 
 import unicodedata
-from urllib.parse import urlsplit
+from typing import Self
+from urllib.parse import quote, urlsplit
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _PLAIN_URL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/[]@%+,=!$'()*;")
@@ -29,7 +30,7 @@ class SafeURL(str):
 
     __slots__ = ()
 
-    def __new__(cls, url: str) -> SafeURL:
+    def __new__(cls, url: str) -> Self:
         """Strip everything from ``url`` that can carry a secret."""
         try:
             parts = urlsplit(url)
@@ -37,4 +38,4 @@ class SafeURL(str):
         except ValueError:
             return super().__new__(cls, "<unreadable URL>")
         shown = f"{parts.scheme}://{host}{parts.path}" if parts.scheme else parts.path
-        return super().__new__(cls, "".join(c if c in _PLAIN_URL else f"%{ord(c) & 0xFF:02X}" for c in shown[:500]))
+        return super().__new__(cls, "".join(c if c in _PLAIN_URL else quote(c, errors="replace") for c in shown[:500]))

@@ -1,0 +1,144 @@
+"""The catalog: what is held, where it came from, and how it was proved.
+
+Each method that writes is one short transaction, and doing it twice comes to the same as doing it once: a caller
+that was killed simply does it again. The statements are in ``reads.py``, ``record.py`` and ``forget.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, Self
+
+from sqlalchemy import ColumnElement, select, update
+
+from modelcask.catalog import forget, record
+from modelcask.catalog import tables as t
+from modelcask.catalog.database import Database
+from modelcask.catalog.engine import batches, upsert
+from modelcask.catalog.reads import CatalogReader
+from modelcask.catalog.record import NewBlob, RevisionRecord
+from modelcask.catalog.rows import now_us
+from modelcask.digest import Digest
+from modelcask.layout import Layout
+from modelcask.types import ReplicaState, StatStamp
+
+__all__ = ["Catalog", "NewBlob", "RevisionRecord"]
+
+_USE_STEP_US: Final = 3600 * 1_000_000
+
+
+class Catalog(CatalogReader):
+    """The catalog of one root, open for reading and writing. Safe for threads, and in a forked child."""
+
+    def __init__(self, database: Database, clock: Callable[[], int]) -> None:
+        super().__init__(database)
+        self.clock = clock
+
+    @classmethod
+    def open(cls, layout: Layout, *, clock: Callable[[], int] = now_us) -> Catalog:
+        """Open the catalog of a root, made or upgraded if need be. The root's folders must exist.
+
+        Args:
+            layout: the root's paths.
+            clock: tells the time in UTC microseconds.
+
+        Raises:
+            SchemaVersionError: it is of a newer modelcask that ours cannot read beside.
+            BusyError: it must be upgraded, and another process keeps the older version open.
+            CorruptStoreError: the file is no catalog, or damaged.
+            StorageError: it cannot be opened or made.
+        """
+        return cls(Database(layout), clock)
+
+    def close(self) -> None:
+        """Close every connection. Safe to call twice."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def record_blobs(self, blobs: Sequence[NewBlob]) -> None:
+        """Record blobs as present and proved now, with every digest computed from them. All or none."""
+        with self._database.write() as connection:
+            record.record_blobs(connection, blobs, self.clock())
+
+    def record_revision(self, revision: RevisionRecord) -> int:
+        """Record a revision, its entries and the refs that point to it, all or none; return its number.
+
+        What is known is joined, never taken back: an entry stays held if the record does not hold it, a revision
+        stays listed, and the same bytes keep the strongest proof they ever had. A ref's move is remembered.
+
+        Raises:
+            StorageError: an entry names a blob that is not recorded; nothing was changed.
+        """
+        with self._database.write() as connection:
+            return record.record_revision(connection, revision, self.clock())
+
+    def refresh_stamp(self, digest: Digest, stamp: StatStamp, *, verified: bool) -> None:
+        """Record how the blob's file looks now; ``verified``: its bytes were hashed, and are right."""
+        values = record.stamp_columns(stamp)
+        if verified:
+            values["verified_at"] = self.clock()
+        with self._database.write() as connection:
+            connection.execute(record.update_replica(digest).values(values))
+
+    def set_state(self, digest: Digest, new: ReplicaState, *, expected: Collection[ReplicaState]) -> bool:
+        """Set the state of a blob's bytes if it is one of ``expected``; say whether it was."""
+        values = {"state": new.value, "trashed_at": self.clock() if new is ReplicaState.TRASH else None}
+        statement = record.update_replica(digest).where(t.Replica.state.in_([state.value for state in expected]))
+        with self._database.write() as connection:
+            return connection.execute(statement.values(values)).rowcount > 0
+
+    def forget_entries(self, revision_id: int, paths: Collection[str] | None) -> list[Digest]:
+        """Hold these paths of a revision no more (None: all of it); return the blobs that no entry refers to now.
+
+        The paths stay known. When nothing of the revision is held any more it goes, with the refs that point to
+        it, unless it is pinned or exported.
+        """
+        with self._database.write() as connection:
+            return forget.forget_entries(connection, revision_id, paths)
+
+    def condemn(self, digests: Collection[Digest]) -> list[Digest]:
+        """Condemn those of the present blobs that no entry, no export and no pin protects; return them.
+
+        The condition is part of the statement, so a reference that came after the caller looked still protects.
+        """
+        with self._database.write() as connection:
+            return forget.condemn(connection, digests, self.clock())
+
+    def delete_replica(self, digest: Digest, *, expected: Collection[ReplicaState] = tuple(ReplicaState)) -> bool:
+        """Forget the bytes of a blob if their state is one of ``expected``; say whether it was.
+
+        Before the file goes, never after (I1). The blob's own rows go too when nothing refers to it.
+        """
+        with self._database.write() as connection:
+            return forget.delete_replica(connection, digest, expected)
+
+    def record_use(self, *, digests: Collection[Digest] = (), revisions: Collection[int] = (), at: int) -> None:
+        """Record a use at ``at`` (UTC microseconds) of what was last used more than an hour before."""
+        stale = at - _USE_STEP_US
+        conditions: list[tuple[type[t.Blob | t.Revision], ColumnElement[Any], ColumnElement[Any]]] = [
+            (t.Blob, t.Blob.blake3.in_([digest.value for digest in batch]), t.Blob.last_used_at < stale)
+            for batch in batches(list(digests))
+        ]
+        conditions += [
+            (t.Revision, t.Revision.id.in_(batch), t.Revision.last_used_at < stale)
+            for batch in batches(list(revisions))
+        ]
+        with self._database.read() as connection:  # most uses change nothing, and need not wait for a turn to write
+            if not any(
+                connection.execute(select(table.id).where(*where).limit(1)).first() for table, *where in conditions
+            ):
+                return
+        with self._database.write() as connection:
+            for table, *where in conditions:
+                connection.execute(update(table).where(*where).values(last_used_at=at))
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Let the catalog say ``value`` of itself under ``key``."""
+        with self._database.write() as connection:
+            statement = upsert(connection, t.Meta).on_conflict_do_update(index_elements=["key"], set_={"value": value})
+            connection.execute(statement, {"key": key, "value": value})

@@ -1,0 +1,272 @@
+"""Looking things up: the catalog's hot path, one prepared statement through the standard library.
+
+Importing SQLAlchemy costs more than the whole of ``modelcask path`` may, and a statement through it several times
+the query, so it is not imported here. ``reads.py`` has the same query for other databases; a test holds them equal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from modelcask import locks
+from modelcask.catalog.connection import connect_reader, take_lock, translate, translated
+from modelcask.catalog.rows import LOCAL_STORE, to_entry, to_stamp
+from modelcask.catalog.schema import Version, read_version
+from modelcask.digest import Digest
+from modelcask.errors import StorageError
+from modelcask.layout import Layout
+from modelcask.types import Entry, ReplicaState, StatStamp, TrustLevel
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One held file of a revision, whatever the state of its bytes: the caller checks state and stamp."""
+
+    revision: str
+    path: str
+    digest: Digest
+    size_bytes: int
+    state: ReplicaState
+    stamp: StatStamp
+    trust: TrustLevel
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRevision:
+    """A revision that the catalog knows."""
+
+    id: int
+    key: str
+    listed: bool
+    """Whether its entries are all files that the source has."""
+    entrypoint: str
+    """What the ref that was asked for means inside it; empty if nothing in particular."""
+
+
+_FOUND: Final = """\
+SELECT revision.key, entry.path, blob.blake3, blob.size_bytes, replica.state,
+       replica.size_bytes, replica.inode, replica.mtime_ns, replica.ctime_ns, entry.trust
+"""
+_BYTES: Final = f"""\
+JOIN blob ON blob.id = entry.blob_id
+JOIN replica ON replica.blob_id = blob.id AND replica.store = '{LOCAL_STORE}'
+"""
+FILE_BY_REF: Final = f"""\
+{_FOUND} FROM source
+JOIN ref ON ref.source_id = source.id AND ref.name = :ref
+JOIN revision ON revision.id = ref.revision_id
+JOIN entry ON entry.revision_id = revision.id AND entry.path = coalesce(nullif(:path, ''), ref.entrypoint)
+{_BYTES} WHERE source.uri = :source
+"""
+FILE_BY_REVISION: Final = f"""\
+{_FOUND} FROM source
+JOIN revision ON revision.source_id = source.id AND revision.key = :revision
+JOIN entry ON entry.revision_id = revision.id AND entry.path = :path
+{_BYTES} WHERE source.uri = :source
+"""
+FILE_BY_BLAKE3: Final = f"""\
+{_FOUND} FROM blob
+JOIN entry ON entry.blob_id = blob.id AND (entry.path = :path OR :path = '')
+JOIN revision ON revision.id = entry.revision_id
+JOIN source ON source.id = revision.source_id AND source.uri = :source
+JOIN replica ON replica.blob_id = blob.id AND replica.store = '{LOCAL_STORE}'
+WHERE blob.blake3 = :value ORDER BY revision.fetched_at DESC, revision.id DESC, entry.path LIMIT 1
+"""
+FILE_BY_SHA256: Final = f"""\
+{_FOUND} FROM digest
+JOIN blob ON blob.id = digest.blob_id
+JOIN entry ON entry.blob_id = blob.id AND (entry.path = :path OR :path = '')
+JOIN revision ON revision.id = entry.revision_id
+JOIN source ON source.id = revision.source_id AND source.uri = :source
+JOIN replica ON replica.blob_id = blob.id AND replica.store = '{LOCAL_STORE}'
+WHERE digest.value = :value AND digest.algorithm = 'sha256' AND digest.origin = 'computed'
+ORDER BY revision.fetched_at DESC, revision.id DESC, entry.path LIMIT 1
+"""
+REVISION_BY_REF: Final = """\
+SELECT revision.id, revision.key, revision.listed, ref.entrypoint FROM source
+JOIN ref ON ref.source_id = source.id AND ref.name = :ref
+JOIN revision ON revision.id = ref.revision_id
+WHERE source.uri = :source
+"""
+REVISION_BY_KEY: Final = """\
+SELECT revision.id, revision.key, revision.listed, '' FROM source
+JOIN revision ON revision.source_id = source.id AND revision.key = :revision
+WHERE source.uri = :source
+"""
+# '0' follows '/' in ASCII: the range is what begins with the prefix and a slash.
+FILES: Final = f"""\
+SELECT entry.path, entry.size_bytes, blob.blake3, entry.promised_sha256, entry.promised_git_sha1,
+       entry.promised_md5, entry.trust, revision.key, blob.size_bytes, replica.state,
+       replica.size_bytes, replica.inode, replica.mtime_ns, replica.ctime_ns
+FROM revision JOIN entry ON entry.revision_id = revision.id
+LEFT JOIN blob ON blob.id = entry.blob_id
+LEFT JOIN replica ON replica.blob_id = blob.id AND replica.store = '{LOCAL_STORE}'
+WHERE revision.id = :id AND (:prefix = '' OR entry.path = :prefix
+      OR (entry.path > :prefix || '/' AND entry.path < :prefix || '0'))
+ORDER BY entry.path
+"""  # noqa: S608 - a constant of ours
+
+_LOCK_TIMEOUT_S = 30.0
+
+_abandoned: list[sqlite3.Connection] = []
+"""Connections inherited through a fork. SQLite forbids a child even to close them, so they are kept."""
+_readers: weakref.WeakSet[LookupReader] = weakref.WeakSet()
+
+
+def _renew_readers() -> None:
+    for reader in list(_readers):
+        reader.renew_after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_readers)
+
+
+class LookupReader:
+    """Lookups in one catalog, cheap to make and to import. Writes nothing.
+
+    Each call sees all that any process has committed by then. Safe for threads, and in a forked child, which
+    opens a connection of its own. Every method raises SchemaVersionError if a newer modelcask has changed the
+    catalog beyond what this one can read, CorruptStoreError if it is damaged, and StorageError if it is of an
+    older version, which only opening the :class:`~modelcask.catalog.catalog.Catalog` upgrades.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._path = layout.catalog
+        self._guard = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._version: Version | None = None
+        self._schema: locks.Lock | None = None
+        _readers.add(self)
+
+    def has_schema(self) -> bool:
+        """Say whether the catalog exists and needs no upgrade. If not, opening the Catalog sees to it."""
+        with self._guard, translated(self._path):
+            version = self._open()
+            return version is not None and not version.old
+
+    def find_file(self, source: str, *, ref: str | None, revision: str | None, path: str) -> Found | None:
+        """Return what the catalog holds under a path of a revision, None if its bytes are not held.
+
+        Args:
+            source: the canonical URI of the source.
+            ref: a movable name of the revision; ignored where ``revision`` is given.
+            revision: the key of the revision. Without both, nothing is found.
+            path: the path inside the revision; empty for the ref's entrypoint.
+        """
+        if revision is not None:
+            rows = self._rows(FILE_BY_REVISION, {"source": source, "revision": revision, "path": path})
+        else:
+            rows = self._rows(FILE_BY_REF, {"source": source, "ref": ref, "path": path})
+        return _found(rows[0]) if rows else None
+
+    def find_file_by_pin(self, source: str, digest: Digest, path: str) -> Found | None:
+        """Return the file of the source with these bytes, in the newest revision that has it at ``path``.
+
+        Args:
+            source: the canonical URI of the source.
+            digest: the BLAKE3 or the SHA-256 of the bytes; nothing is found by another.
+            path: the path inside the revision; empty for any.
+        """
+        statement = {"blake3": FILE_BY_BLAKE3, "sha256": FILE_BY_SHA256}.get(digest.algorithm)
+        if statement is None:
+            return None
+        rows = self._rows(statement, {"source": source, "value": digest.value, "path": path})
+        return _found(rows[0]) if rows else None
+
+    def find_revision(self, source: str, *, ref: str | None, revision: str | None) -> FoundRevision | None:
+        """Return the revision that a ref points to, or the one with a key; None if it is not known."""
+        if revision is not None:
+            rows = self._rows(REVISION_BY_KEY, {"source": source, "revision": revision})
+        else:
+            rows = self._rows(REVISION_BY_REF, {"source": source, "ref": ref})
+        if not rows:
+            return None
+        number, key, listed, entrypoint = rows[0]
+        return FoundRevision(number, key, bool(listed), entrypoint)
+
+    def list_files(self, revision_id: int, prefix: str = "") -> list[tuple[Entry, Found | None]]:
+        """Return every known entry at or below ``prefix``, by path, each with what is held of it."""
+        rows = self._rows(FILES, {"id": revision_id, "prefix": prefix})
+        return [(to_entry(row[:7]), _found_in_list(row)) for row in rows]
+
+    def close(self) -> None:
+        """Close the connection. Safe to call twice; a later lookup opens it again."""
+        with self._guard:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if self._schema is not None:
+                self._schema.release()
+                self._schema = None
+
+    def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        with self._guard:
+            try:
+                connection = self._connection or self._open_current()
+                return [] if connection is None else connection.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                ours = translate(error, self._path)
+                if ours is None:
+                    raise
+                raise ours from error
+
+    def _open_current(self) -> sqlite3.Connection | None:
+        version = self._open()
+        if version is not None and version.old:
+            raise StorageError(
+                f"the catalog {self._path} has the older schema {version.number}; "
+                "open it once for writing, for example by: modelcask pull"
+            )
+        return self._connection
+
+    def renew_after_fork(self) -> None:
+        """Give up what is the parent's. Called in each forked child before it runs anything else."""
+        if self._connection is not None:
+            _abandoned.append(self._connection)
+        self._connection = self._schema = None
+        self._guard = threading.Lock()  # another thread of the parent's may have held it
+
+    def _open(self) -> Version | None:
+        """Open the connection if the catalog exists and is not of an older version; return what it is."""
+        if self._connection is not None:
+            return self._version
+        if not self._path.exists():
+            return None
+        with contextlib.ExitStack() as undo:
+            # Where we may not write there is no lock to be had; then an upgrade must not change what is read here.
+            with contextlib.suppress(StorageError):
+                self._schema = take_lock(self._layout.schema_lock, shared=True, timeout_s=_LOCK_TIMEOUT_S)
+                undo.callback(self._schema.release)
+            connection = undo.enter_context(contextlib.closing(connect_reader(self._path)))
+            version = read_version(connection, self._path)
+            if version is not None and not version.old:
+                version.check_readable()
+                self._connection, self._version = connection, version
+                undo.pop_all()
+            return version
+
+
+def _found(row: Sequence[Any]) -> Found:
+    revision, path, blake3, size_bytes, state, *stamp, trust = row
+    return Found(
+        revision,
+        path,
+        Digest("blake3", blake3.hex()),
+        size_bytes,
+        ReplicaState(state),
+        to_stamp(stamp),
+        TrustLevel(trust),
+    )
+
+
+def _found_in_list(row: Sequence[Any]) -> Found | None:
+    path, _, blake3, _, _, _, trust, revision, size_bytes, state, *stamp = row
+    return None if state is None else _found((revision, path, blake3, size_bytes, state, *stamp, trust))

@@ -1,0 +1,267 @@
+"""What the catalog answers, as values. Lookups that must be quick go another way: ``lookup.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, select
+
+from modelcask.catalog import tables as t
+from modelcask.catalog.database import Database
+from modelcask.catalog.engine import batches
+from modelcask.catalog.listing import read_snapshots
+from modelcask.catalog.lookup import Found
+from modelcask.catalog.rows import (
+    LOCAL_STORE,
+    BlobRow,
+    Counts,
+    RevisionRow,
+    RevisionState,
+    SnapshotRow,
+    to_entry,
+    to_stamp,
+)
+from modelcask.digest import Digest
+from modelcask.types import Entry, ReplicaState, TrustLevel
+
+Sort = Literal["size", "used", "added", "name"]
+
+_HERE: Final = and_(t.Replica.blob_id == t.Blob.id, t.Replica.store == LOCAL_STORE)
+_SORT_KEYS: Final[dict[str, Callable[[SnapshotRow], int]]] = {
+    "size": lambda row: row.size_bytes,
+    "used": lambda row: row.last_used_at,
+    "added": lambda row: row.fetched_at,
+}
+
+
+class CatalogReader:
+    """The reading half of the catalog. Safe for threads; each method sees one state of the rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find_blob(self, digest: Digest) -> BlobRow | None:
+        """Return the blob with this BLAKE3 or this computed SHA-256, whatever its state.
+
+        None for other algorithms: others can make a file with the same weak digest.
+        """
+        if not digest.strong:
+            return None
+        with self._database.read() as connection:
+            return next(iter(_read_blobs(connection, named(digest)).values()), None)
+
+    def find_blob_in_source(self, source: str, digest: Digest) -> BlobRow | None:
+        """Return the blob with this computed digest among those that this source's entries refer to.
+
+        Only so far is a weak digest believed: whoever could forge it could have forged the file itself.
+        """
+        used = (
+            select(t.Entry.id)
+            .join(t.Revision, t.Revision.id == t.Entry.revision_id)
+            .join(t.Source, t.Source.id == t.Revision.source_id)
+            .where(t.Entry.blob_id == t.Blob.id, t.Source.uri == source)
+        )
+        with self._database.read() as connection:
+            return next(iter(_read_blobs(connection, named(digest), used.exists()).values()), None)
+
+    def find_file(self, source: str, *, ref: str | None, revision: str | None, path: str) -> Found | None:
+        """Return what :meth:`modelcask.catalog.lookup.LookupReader.find_file` returns, on any database."""
+        statement = (
+            select(
+                t.Revision.key,
+                t.Entry.path,
+                t.Blob.blake3,
+                t.Blob.size_bytes,
+                t.Replica.state,
+                t.Replica.size_bytes,
+                t.Replica.inode,
+                t.Replica.mtime_ns,
+                t.Replica.ctime_ns,
+                t.Entry.trust,
+            )
+            .select_from(t.Source)
+            .where(t.Source.uri == source)
+        )
+        wanted: ColumnElement[Any]
+        if revision is not None:
+            here = and_(t.Revision.source_id == t.Source.id, t.Revision.key == revision)
+            statement, wanted = statement.join(t.Revision, here), t.Entry.path == path
+        else:
+            statement = statement.join(t.Ref, and_(t.Ref.source_id == t.Source.id, t.Ref.name == ref))
+            statement = statement.join(t.Revision, t.Revision.id == t.Ref.revision_id)
+            wanted = t.Entry.path == (path or t.Ref.entrypoint)
+        statement = (
+            statement.join(t.Entry, and_(t.Entry.revision_id == t.Revision.id, wanted))
+            .join(t.Blob, t.Blob.id == t.Entry.blob_id)
+            .join(t.Replica, _HERE)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(statement).first()
+        if row is None:
+            return None
+        key, found, blake3, size_bytes, state, *stamp, trust = row
+        digest = Digest("blake3", blake3.hex())
+        return Found(key, found, digest, size_bytes, ReplicaState(state), to_stamp(stamp), TrustLevel(trust))
+
+    def find_revision(self, source: str, *, ref: str | None = None, revision: str | None = None) -> RevisionRow | None:
+        """Return the revision that a ref points to, or the one with a key; None if it is not known."""
+        if revision is not None:
+            statement = select(t.Revision, literal("").label("entrypoint")).where(t.Revision.key == revision)
+        else:
+            statement = select(t.Revision, t.Ref.entrypoint).join(t.Ref, t.Ref.revision_id == t.Revision.id)
+            statement = statement.where(t.Ref.source_id == t.Revision.source_id, t.Ref.name == ref)
+        statement = statement.join(t.Source, t.Source.id == t.Revision.source_id).where(t.Source.uri == source)
+        with self._database.read() as connection:
+            row = connection.execute(statement).first()
+        if row is None:
+            return None
+        return RevisionRow(
+            row.id,
+            source,
+            row.key,
+            bool(row.listed),
+            RevisionState(row.state),
+            row.entrypoint,
+            row.fetched_at,
+            row.last_used_at,
+        )
+
+    def list_entries(self, revision_id: int) -> list[Entry]:
+        """Return every known entry of a revision, by path; ``blob`` says which are held."""
+        statement = (
+            select(
+                t.Entry.path,
+                t.Entry.size_bytes,
+                t.Blob.blake3,
+                t.Entry.promised_sha256,
+                t.Entry.promised_git_sha1,
+                t.Entry.promised_md5,
+                t.Entry.trust,
+            )
+            .outerjoin(t.Blob, t.Blob.id == t.Entry.blob_id)
+            .where(t.Entry.revision_id == revision_id)
+            .order_by(t.Entry.path)
+        )
+        with self._database.read() as connection:
+            return [to_entry(row) for row in connection.execute(statement)]
+
+    def list_uses(self, digest: Digest) -> list[tuple[str, str, str]]:
+        """Return the source, the revision and the path of every entry that refers to a blob, in order.
+
+        ``digest`` is its BLAKE3 or one computed from its bytes.
+        """
+        statement = (
+            select(t.Source.uri, t.Revision.key, t.Entry.path)
+            .select_from(t.Blob)
+            .join(t.Entry, t.Entry.blob_id == t.Blob.id)
+            .join(t.Revision, t.Revision.id == t.Entry.revision_id)
+            .join(t.Source, t.Source.id == t.Revision.source_id)
+            .where(named(digest))
+        )
+        with self._database.read() as connection:
+            return sorted((uri, key, path) for uri, key, path in connection.execute(statement))
+
+    def iter_blobs(self, states: Collection[ReplicaState] | None = None) -> Iterator[BlobRow]:
+        """Yield every blob, the oldest proof first, those never proved before all.
+
+        No transaction stays open between two of them, so the caller may hash each. A blob is told as it is when
+        its group of 500 is read; one that goes meanwhile is left out, one that comes is not seen.
+        """
+        order = select(t.Replica.blob_id).where(t.Replica.store == LOCAL_STORE)
+        order = order.order_by(t.Replica.verified_at.asc().nulls_first(), t.Replica.blob_id)
+        if states is not None:
+            order = order.where(t.Replica.state.in_([state.value for state in states]))
+        with self._database.read() as connection:
+            numbers = list(connection.execute(order).scalars())
+        for group in batches(numbers):
+            with self._database.read() as connection:
+                rows = _read_blobs(connection, t.Blob.id.in_(group))
+            yield from (rows[number] for number in group if number in rows)
+
+    def list_snapshots(self, pattern: str | None = None, sort: Sort = "name") -> list[SnapshotRow]:
+        """Return each revision of which something is held.
+
+        Args:
+            pattern: a glob over the source's whole URI, with ``*`` and ``?``; None for all.
+            sort: ``name``, else the largest (``size``) or the latest (``used``, ``added``) first.
+        """
+        with self._database.read() as connection:
+            rows = read_snapshots(connection, pattern)
+        rows.sort(key=lambda row: (row.source, row.revision))
+        if sort != "name":
+            rows.sort(key=_SORT_KEYS[sort], reverse=True)
+        return rows
+
+    def counts(self) -> Counts:
+        """Return the totals."""
+        by_state = (
+            select(t.Replica.state, func.count(), func.sum(t.Replica.size_bytes))
+            .where(t.Replica.store == LOCAL_STORE)
+            .group_by(t.Replica.state)
+        )
+        with self._database.read() as connection:
+            states = [(ReplicaState(state), number, size) for state, number, size in connection.execute(by_state)]
+            revisions = connection.execute(select(func.count()).select_from(t.Revision)).scalar_one()
+            held, known = connection.execute(select(func.count(t.Entry.blob_id), func.count(t.Entry.id))).one()
+        return Counts(
+            {state: number for state, number, _ in states},
+            {state: int(size) for state, _, size in states},
+            revisions,
+            held,
+            known,
+        )
+
+    def get_meta(self, key: str) -> str | None:
+        """Return what the catalog says of itself under ``key``, None if nothing."""
+        with self._database.read() as connection:
+            return connection.execute(select(t.Meta.value).where(t.Meta.key == key)).scalar_one_or_none()
+
+
+def named(digest: Digest) -> ColumnElement[bool]:
+    """Return the condition that a blob has this name: its own, or one that was computed from its bytes."""
+    if digest.algorithm == "blake3":
+        return t.Blob.blake3 == digest.value
+    computed = select(t.Digest.blob_id).where(
+        t.Digest.algorithm == digest.algorithm, t.Digest.value == digest.value, t.Digest.origin == "computed"
+    )
+    return t.Blob.id.in_(computed)
+
+
+def _read_blobs(connection: Connection, *conditions: ColumnElement[bool]) -> dict[int, BlobRow]:
+    """Return blobs with their computed digests, by number."""
+    statement = (
+        select(
+            t.Blob.id,
+            t.Blob.blake3,
+            t.Blob.size_bytes,
+            t.Replica.state,
+            t.Replica.size_bytes,
+            t.Replica.inode,
+            t.Replica.mtime_ns,
+            t.Replica.ctime_ns,
+            t.Replica.verified_at,
+        )
+        .join(t.Replica, _HERE)
+        .where(*conditions)
+    )
+    rows = connection.execute(statement).all()
+    names = {row.id: [Digest("blake3", row.blake3.hex())] for row in rows}
+    computed = (
+        select(t.Digest.blob_id, t.Digest.algorithm, t.Digest.value)
+        .where(t.Digest.blob_id.in_(names), t.Digest.origin == "computed")
+        .order_by(t.Digest.algorithm.desc())  # sha256 first
+    )
+    for number, algorithm, value in connection.execute(computed):
+        names[number].append(Digest(algorithm, value.hex()))
+    return {
+        number: BlobRow(
+            names[number][0],
+            size_bytes,
+            tuple(names[number]),
+            ReplicaState(state),
+            to_stamp(stamp),
+            verified_at,
+        )
+        for number, _, size_bytes, state, *stamp, verified_at in rows
+    }

@@ -1,0 +1,213 @@
+"""Recording what was fetched: blobs first, then the revision that names them.
+
+Each function runs inside a transaction of its caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Update, and_, case, func, insert, select, update
+
+from modelcask.catalog import tables as t
+from modelcask.catalog.engine import batches, upsert
+from modelcask.catalog.rows import LOCAL_STORE, RevisionState, to_signed
+from modelcask.digest import Digest
+from modelcask.errors import StorageError
+from modelcask.types import Entry, ReplicaState, StatStamp, TrustLevel
+
+_STRENGTH: Final = {level.value: rank for rank, level in enumerate(TrustLevel)}
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlob:
+    """A blob that stands complete and synced under its name."""
+
+    digest: Digest
+    size_bytes: int
+    digests: tuple[Digest, ...]
+    """What was computed from its bytes; the BLAKE3 may be among them."""
+    stamp: StatStamp
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRecord:
+    """What one pull learned of a revision."""
+
+    source: str
+    """The canonical URI of the source."""
+    kind: str
+    """Its scheme."""
+    key: str
+    listed: bool
+    """Whether ``entries`` are all files that the source has."""
+    refs: Mapping[str, str]
+    """The names that point to it now, each with its entrypoint or an empty string."""
+    entries: tuple[Entry, ...]
+    stamps: Mapping[Digest, StatStamp] = field(default_factory=dict)
+    """Stamps of blobs that have changed since they were recorded, though their bytes have not."""
+
+
+def record_blobs(connection: Connection, blobs: Sequence[NewBlob], now: int) -> None:
+    """Record blobs as present and proved at ``now``, with every digest computed from them."""
+    for batch in batches(blobs):
+        connection.execute(
+            upsert(connection, t.Blob).on_conflict_do_nothing(index_elements=["blake3"]),
+            [
+                {"blake3": blob.digest.value, "size_bytes": blob.size_bytes, "created_at": now, "last_used_at": now}
+                for blob in batch
+            ],
+        )
+        numbers = blob_numbers(connection, [blob.digest for blob in batch])
+        digests = [
+            {
+                "blob_id": numbers[blob.digest],
+                "algorithm": digest.algorithm,
+                "value": digest.value,
+                "origin": "computed",
+            }
+            for blob in batch
+            for digest in blob.digests
+            if digest.algorithm != "blake3"
+        ]
+        if digests:
+            # Only the key may be there already: the same SHA-256 for two blobs is a contradiction, and an error.
+            key = ["blob_id", "algorithm", "origin"]
+            connection.execute(upsert(connection, t.Digest).on_conflict_do_nothing(index_elements=key), digests)
+        statement = upsert(connection, t.Replica)
+        fresh = ("state", "inode", "mtime_ns", "ctime_ns", "size_bytes", "verified_at", "trashed_at")
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["blob_id", "store"], set_={name: statement.excluded[name] for name in fresh}
+            ),
+            [
+                {
+                    "blob_id": numbers[blob.digest],
+                    "store": LOCAL_STORE,
+                    "key": blob.digest.hex,
+                    "generation": 0,
+                    "state": ReplicaState.PRESENT.value,
+                    "verified_at": now,
+                    "trashed_at": None,
+                    **stamp_columns(blob.stamp),
+                }
+                for blob in batch
+            ],
+        )
+
+
+def record_revision(connection: Connection, record: RevisionRecord, now: int) -> int:
+    """Record a revision, its entries and the refs that point to it; return its number.
+
+    Raises:
+        StorageError: an entry names a blob that is not recorded.
+    """
+    connection.execute(
+        upsert(connection, t.Source).on_conflict_do_nothing(index_elements=["uri"]),
+        {"kind": record.kind, "uri": record.source},
+    )
+    source = connection.execute(select(t.Source.id).where(t.Source.uri == record.source)).scalar_one()
+    statement = upsert(connection, t.Revision)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["source_id", "key"],
+            set_={
+                "listed": case((statement.excluded.listed == 1, 1), else_=t.Revision.listed),
+                "state": case(
+                    (t.Revision.state == RevisionState.EVICTED.value, RevisionState.LIVE.value), else_=t.Revision.state
+                ),
+                "last_used_at": statement.excluded.last_used_at,
+            },
+        ),
+        {
+            "source_id": source,
+            "key": record.key,
+            "listed": int(record.listed),
+            "state": RevisionState.LIVE.value,
+            "fetched_at": now,
+            "last_used_at": now,
+        },
+    )
+    here = and_(t.Revision.source_id == source, t.Revision.key == record.key)
+    revision = connection.execute(select(t.Revision.id).where(here)).scalar_one()
+    for batch in batches(record.entries):
+        _record_entries(connection, revision, batch)
+    for name, entrypoint in record.refs.items():
+        _move_ref(connection, source, name, revision=revision, entrypoint=entrypoint, now=now)
+    for digest, stamp in record.stamps.items():
+        connection.execute(update_replica(digest).values(stamp_columns(stamp)))
+    return revision
+
+
+def _record_entries(connection: Connection, revision: int, entries: Sequence[Entry]) -> None:
+    numbers = blob_numbers(connection, [entry.blob for entry in entries if entry.blob is not None])
+    for entry in entries:
+        if entry.blob is not None and entry.blob not in numbers:
+            raise StorageError(f"the blob {entry.blob} of {entry.path!r} was collected meanwhile; pull again")
+    statement = upsert(connection, t.Entry)
+    new = statement.excluded
+    joined: dict[str, ColumnElement[Any]] = {
+        name: func.coalesce(new[name], t.Entry.__table__.c[name])
+        for name in ("size_bytes", "blob_id", "promised_sha256", "promised_git_sha1", "promised_md5")
+    }
+    # Bytes that were proved once stay proved: a later pull without the pin does not weaken it.
+    weaker = and_(
+        new.blob_id == t.Entry.blob_id, case(_STRENGTH, value=new.trust) > case(_STRENGTH, value=t.Entry.trust)
+    )
+    joined["trust"] = case((weaker, t.Entry.trust), else_=func.coalesce(new.trust, t.Entry.trust))
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["revision_id", "path"], set_=joined),
+        [
+            {
+                "revision_id": revision,
+                "path": entry.path,
+                "size_bytes": entry.size_bytes,
+                "blob_id": None if entry.blob is None else numbers[entry.blob],
+                "trust": None if entry.trust is None else entry.trust.value,
+                "promised_sha256": _promised(entry, "sha256"),
+                "promised_git_sha1": _promised(entry, "git-sha1"),
+                "promised_md5": _promised(entry, "md5"),
+            }
+            for entry in entries
+        ],
+    )
+
+
+def _move_ref(connection: Connection, source: int, name: str, *, revision: int, entrypoint: str, now: int) -> None:
+    here = and_(t.Ref.source_id == source, t.Ref.name == name)
+    before = connection.execute(select(t.Ref.revision_id).where(here)).scalar_one_or_none()
+    target = {"revision_id": revision, "entrypoint": entrypoint, "checked_at": now}
+    statement = upsert(connection, t.Ref).on_conflict_do_update(index_elements=["source_id", "name"], set_=target)
+    connection.execute(statement, {"source_id": source, "name": name, **target})
+    if before != revision:
+        connection.execute(
+            insert(t.RefHistory), {"source_id": source, "name": name, "revision_id": revision, "at": now}
+        )
+
+
+def _promised(entry: Entry, algorithm: str) -> bytes | None:
+    return next((digest.value for digest in entry.promised if digest.algorithm == algorithm), None)
+
+
+def blob_numbers(connection: Connection, digests: Sequence[Digest]) -> dict[Digest, int]:
+    """Return the numbers of those of at most one batch of blobs that are recorded."""
+    statement = select(t.Blob.blake3, t.Blob.id).where(t.Blob.blake3.in_({digest.value for digest in digests}))
+    return {Digest("blake3", blake3.hex()): number for blake3, number in connection.execute(statement)}
+
+
+def update_replica(digest: Digest) -> Update:
+    """Return an UPDATE, still without values, of the one local replica of a blob."""
+    blob = select(t.Blob.id).where(t.Blob.blake3 == digest.value).scalar_subquery()
+    return update(t.Replica).where(t.Replica.store == LOCAL_STORE, t.Replica.blob_id == blob)
+
+
+def stamp_columns(stamp: StatStamp) -> dict[str, int]:
+    """Return the columns of a replica that hold its stamp."""
+    return {
+        "size_bytes": stamp.size_bytes,
+        "inode": to_signed(stamp.inode),
+        "mtime_ns": stamp.mtime_ns,
+        "ctime_ns": stamp.ctime_ns,
+    }

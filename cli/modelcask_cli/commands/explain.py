@@ -1,0 +1,125 @@
+"""``modelcask explain``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+import modelcask
+from modelcask_cli import streams, words
+from modelcask_cli.app import examples, load_settings
+from modelcask_cli.options import exclude_option, include_option, json_option, offline_option, uri_argument
+
+_MOST_FILES = 20
+
+
+@click.command(
+    epilog=examples("modelcask explain hf:org/repo:Q4_K_M", "modelcask explain https://host/model.gguf --offline")
+)
+@uri_argument
+@include_option
+@exclude_option
+@offline_option
+@json_option
+def command(uri: str, include: tuple[str, ...], exclude: tuple[str, ...], offline: bool, as_json: bool) -> None:
+    """Tell how a URI is read, and what a pull would fetch.
+
+    Also what is cached of it. Asks the source unless all of it is cached; that it cannot be asked is told, and is no failure.
+    """
+    from modelcask_cli import stopping  # noqa: PLC0415 - --help must not pay for asyncio
+
+    with modelcask.ModelCache(settings=load_settings(offline=offline or None)) as cache:
+        explanation = stopping.run(cache.explain_async(uri, include=include, exclude=exclude))
+        held, known = _count_files(cache, explanation)
+    if as_json:
+        _tell_json(explanation, held, known)
+        return
+    for name, text in _lines(explanation, held, known):
+        streams.tell(f"{name:<12}{text}".rstrip())
+
+
+def _count_files(cache: modelcask.ModelCache, explanation: modelcask.Explanation) -> tuple[int, int]:
+    """Return how many files of the revision are held, and how many are known."""
+    try:
+        files = cache.show(explanation.uri).files
+    except modelcask.NotFoundError:
+        return 0, 0
+    return sum(file.state is not None for file in files), len(files)
+
+
+def _lines(explanation: modelcask.Explanation, held: int, known: int) -> Iterator[tuple[str, str]]:
+    uri = explanation.uri
+    yield "uri", uri.canonical
+    for note in uri.notes:
+        yield "", note
+    yield "source", uri.source
+    if uri.revision is not None:
+        yield "revision", uri.revision
+    elif uri.ref is not None:
+        yield "ref", f"{modelcask.display(uri.ref)} (it may move)"
+    if uri.path:
+        yield "path", modelcask.display(uri.path)
+    if uri.pin is not None:
+        yield "pin", str(uri.pin)
+    if explanation.cached is not None:
+        snapshot = explanation.cached
+        size = words.size(snapshot.size_bytes)
+        yield (
+            "cached",
+            f"{words.count(len(snapshot.entries), 'file')}, {size}, revision {modelcask.display(snapshot.revision)}",
+        )
+        yield "", str(snapshot.path)
+        yield "a pull", "fetches nothing; --refresh asks the source again"
+        return
+    yield "cached", f"in part: {held:,} of {known:,} known files are held" if held else "no"
+    yield from _plan(explanation)
+
+
+def _plan(explanation: modelcask.Explanation) -> Iterator[tuple[str, str]]:
+    if explanation.planned is None:
+        yield "a pull", f"cannot be foretold: {modelcask.display(explanation.reason, 2000)}"
+        return
+    held = sum(file.held for file in explanation.planned)
+    here = f"; {words.count(held, 'file')} already here" if held else ""
+    fetched = words.count(len(explanation.planned) - held, "file")
+    size = explanation.bytes_to_fetch
+    yield "a pull", f"fetches {fetched}, {'of unknown size' if size is None else words.size(size)}{here}"
+    for file in explanation.planned[:_MOST_FILES]:
+        mark = "  already here" if file.held else ""
+        yield "", f"{words.size(file.size_bytes):>9}  {modelcask.display(file.path)}{mark}"
+    more = len(explanation.planned) - _MOST_FILES
+    if more > 0:
+        yield "", f"and {more:,} more: --json lists all"
+
+
+def _tell_json(explanation: modelcask.Explanation, held: int, known: int) -> None:
+    from modelcask_cli.documents import ExplainDocument  # noqa: PLC0415
+
+    uri = explanation.uri
+    document: ExplainDocument = {
+        "uri": uri.canonical,
+        "notes": list(uri.notes),
+        "source": uri.source,
+        "ref": uri.ref,
+        "revision": uri.revision,
+        "path": uri.path,
+        "pin": None if uri.pin is None else str(uri.pin),
+        "local_path": None if explanation.cached is None else str(explanation.cached.path),
+        "files_held": held,
+        "files_known": known,
+        "to_pull": None
+        if explanation.planned is None
+        else [
+            {
+                "path": file.path,
+                "size_bytes": file.size_bytes,
+                "promised": [str(digest) for digest in file.promised],
+                "held": file.held,
+            }
+            for file in explanation.planned
+        ],
+        "bytes_to_fetch": explanation.bytes_to_fetch,
+        "reason": explanation.reason or None,
+    }
+    streams.tell_json(document)

@@ -1,0 +1,40 @@
+"""Shorter names for what the catalog knows by canonical URIs, and back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import modelcask
+
+_MODELS = "hf://models/"
+_KINDS = re.compile(r"hf://(?:models|datasets|spaces)/")
+
+
+def short_uri(row: modelcask.SnapshotRow) -> str:
+    """Return the shortest URI that means the row's revision: its source alone where the usual ref points to it."""
+    usual = modelcask.parse_uri(row.source)
+    if usual.repo is None or usual.ref in row.refs:
+        return without_kind(row.source)
+    ref = next(iter(row.refs), None)
+    if ref is None:
+        named = replace(usual, ref=None, revision=row.revision)
+    elif ref.startswith(":"):
+        named = replace(usual, ref=ref, quant=ref[1:])
+    else:
+        named = replace(usual, ref=ref)
+    return without_kind(named.canonical)
+
+
+def without_kind(uri: str) -> str:
+    """Return ``hf://org/repo`` for ``hf://models/org/repo``, anything else as it is."""
+    return "hf://" + uri.removeprefix(_MODELS) if uri.startswith(_MODELS) else uri
+
+
+def full_pattern(pattern: str | None) -> str | None:
+    """Return a glob over canonical URIs: short ones are written out, a plain word matches anywhere."""
+    if pattern is None:
+        return None
+    if pattern.startswith("hf://") and not _KINDS.match(pattern):
+        pattern = _MODELS + pattern.removeprefix("hf://")
+    return pattern if "*" in pattern or "?" in pattern else f"*{pattern}*"

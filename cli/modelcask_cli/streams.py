@@ -1,0 +1,74 @@
+"""The two streams: results on stdout, prose and errors on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+import modelcask
+
+_LONGEST_MESSAGE = 2000
+
+
+class OutputError(click.ClickException):
+    """Say that stdout cannot be written."""
+
+
+def tell(text: str | bytes) -> None:
+    """Print one result.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+        OutputError: it cannot be written, for example to a full disk.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"the output cannot be written: {error.strerror}") from error
+
+
+def tell_path(path: Path) -> None:
+    """Print a path as the system writes it, byte for byte."""
+    tell(os.fsencode(path))
+
+
+def tell_json(document: Mapping[str, Any], *, one_line: bool = False) -> None:
+    """Print one JSON document, in ASCII, so that nothing in it can move a terminal's cursor."""
+    import json  # noqa: PLC0415 - most commands print none
+
+    tell(json.dumps(document, indent=None if one_line else 2))
+
+
+def say(text: str) -> None:
+    """Print prose. That nobody can read it is no failure."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+def say_error(error: Exception | str) -> None:
+    """Print what went wrong, on one line."""
+    say(f"error: {modelcask.display(str(error), _LONGEST_MESSAGE)}")
+
+
+def draws(*, err: bool) -> bool:
+    """Say whether stdout, or with ``err`` stderr, is a terminal that bars and colours can be drawn on."""
+    stream = sys.stderr if err else sys.stdout
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def discard_stdout() -> None:
+    """Send what is still to be flushed nowhere, so that the interpreter's end does not complain a second time."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):
+        return  # stdout has no descriptor: then nothing is flushed to one

@@ -1,0 +1,125 @@
+"""What the children of the store's tests do; see ``zygote``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+from modelcask import locks
+from modelcask.digest import Digest
+from modelcask.layout import Layout
+from modelcask.store.root import open_root
+from modelcask.store.sessions import open_session
+from zygote import say, wait_for
+
+
+def hold(path: Path, shared: bool) -> None:
+    """Hold a lock until killed."""
+    held = locks.lock(path, shared=shared, timeout_s=10)
+    say("held", os.getpid())
+    signal.pause()
+    held.release()
+
+
+def hold_and_fork(path: Path) -> None:
+    """Hold a lock and fork a child, by fork and by exec, that outlives us."""
+    held = locks.lock(path)
+    forked = os.fork()
+    if forked == 0:
+        signal.pause()
+    executed = subprocess.Popen(["sleep", "60"], close_fds=False)
+    say("forked", (forked, executed.pid))
+    signal.pause()
+    held.release()
+
+
+def use_after_fork(path: Path) -> tuple[int, bool, bool]:
+    """Return what a forked child sees of its parent's lock: its descriptor, and whether either can take it."""
+    held = locks.lock(path)
+    seen, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        held.release(remove=True)  # must do nothing: it is not ours
+        again = locks.try_lock(path)
+        os.write(tell, b"%d %d" % (held.fd, again is not None))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    descriptor, taken = os.read(seen, 100).split()
+    still_held = path.exists() and locks.try_lock(path) is None
+    held.release()
+    return int(descriptor), bool(int(taken)), still_held
+
+
+def count_up(path: Path, counter: Path, times: int) -> None:
+    """Add to a number in a file under a lock that is deleted each time."""
+    for _ in range(times):
+        held = locks.lock(path)
+        try:
+            counter.write_text(str(int(counter.read_text()) + 1))
+        finally:
+            held.release(remove=True)
+
+
+def make_root(root: Path) -> str:
+    """Wait for the start and make the root; return its uuid."""
+    say("ready")
+    wait_for("go")
+    _, found = open_root(root)
+    return found.store
+
+
+def make_root_under_umask(root: Path, umask: int) -> None:
+    os.umask(umask)
+    open_root(root)
+
+
+def lease(root: Path, digests: list[Digest]) -> None:
+    """Lease digests until killed, or until told to end."""
+    session = open_session(Layout(root))
+    for digest in digests:
+        session.lease(digest)
+    say("leased", session.path)
+    wait_for("end")
+
+
+def lease_after_fork(root: Path, ours: Digest, theirs: Digest) -> tuple[Path, Path, str]:
+    """Lease in a parent and in its forked child; return both files and what the parent's says in the end."""
+    session = open_session(Layout(root))
+    session.lease(ours)
+    seen, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        own = open_session(Layout(root))
+        own.lease(theirs)
+        os.write(tell, os.fsencode(own.path))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    child = Path(os.fsdecode(os.read(seen, 4096)))
+    return session.path, child, session.path.read_text()
+
+
+def fork_while_opening(root: Path) -> bool:
+    """Fork while another thread is inside ``open_session``'s guard; return whether the child can open its own."""
+    from modelcask.store import sessions  # noqa: PLC0415 - the child looks at its inside
+
+    entered, leave = threading.Event(), threading.Event()
+
+    def keep_guard() -> None:
+        with sessions._guard:
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=keep_guard)
+    thread.start()
+    entered.wait()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)  # ends the child if it waits for ever
+        open_session(Layout(root))
+        os._exit(0)
+    leave.set()
+    thread.join()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
