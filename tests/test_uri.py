@@ -117,6 +117,7 @@ HUB = [
     ("https://huggingface.co/datasets/squad", "hf://datasets/squad@main"),
     ("https://huggingface.co/spaces/org/repo", "hf://spaces/org/repo@main"),
     ("https://huggingface.co/kernels/org/repo/tree/v1", "hf://kernels/org/repo@v1"),
+    ("https://huggingface.co/org/raw/blob/main/a", "hf://models/org/raw@main/a"),
     ("https://huggingface.co/gpt2/resolve/main/config.json", "hf://models/gpt2@main/config.json"),
 ]
 
@@ -222,6 +223,7 @@ REFUSED = [
     ("htps://x", "htps", "https://x/"),
     ("htpp://x", "htpp", "http://x/"),
     ("http2://x", "http2", "http://x/"),
+    ("htps://user:secret@host/", "htps", "https://host/"),
     ("flie:///x", "flie", "file:///x"),
     ("huggingfce:org/repo", "huggingfce", f"{MAIN}"),
     ("hf:/org/repo", "/", "hf://org/repo"),
@@ -263,6 +265,8 @@ REFUSED = [
     ("hf://org/repo@" + "a" * 256, "a" * 200 + "…", None),
     ("hf://org/repo@refs/heads/main", "refs/heads/main", None),
     ("hf://org/repo@refs/pr/x", "refs/pr/x", None),
+    ("hf://org/repo@refs/pr/1x/a", "refs/pr/1x/a", None),
+    ("hf://org/repo#refs", "refs", None),
     ("hf://org/repo@dev/a#main", "#main", None),
     ("hf://org/repo//a", "/a", None),
     ("hf://org/repo//", "", None),
@@ -335,6 +339,7 @@ REFUSED = [
     ("https://host./a", "host.", "https://host/a"),
     ("https://-a/", "-a", None),
     ("https://" + "a" * 64 + "/", "a" * 64, None),
+    ("https://" + "abc." * 64 + "a/", "abc." * 50 + "…", None),
     ("https://%68ost/", "%68ost", None),
     ("https://ho!st/", "ho!st", None),
     ("https://a:b:c/", "b:c", None),

@@ -87,7 +87,7 @@ def try_lock(path: Path, *, shared: bool = False) -> Lock | None:
 
 def _try_flock(path: Path, how: int) -> int | None:
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, how | fcntl.LOCK_NB)
             if _names(path, fd):
@@ -139,9 +139,8 @@ def locked(path: Path, *, shared: bool = False, timeout_s: float | None = None) 
 def busy(path: Path) -> BusyError:
     """Return the error that says who holds the lock now, as far as the file tells."""
     holder = since = None
-    with contextlib.suppress(OSError, UnicodeDecodeError, ValueError):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        holder, since = lines[0], lines[1]
+    with contextlib.suppress(OSError, ValueError):
+        holder, since = path.read_text(encoding="utf-8").splitlines()
     return BusyError(f"the lock {path.name}", holder=holder, since=since)
 
 

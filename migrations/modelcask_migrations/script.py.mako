@@ -1,7 +1,8 @@
 """${message}.
 
 Say here what changes and why, and whether an older program may still read (``min_reader``) or write
-(``min_writer``) the catalog afterwards. Import neither modelcask nor its models: they move on, this file does not.
+(``min_writer``) the catalog afterwards. A column that comes to mean something else gets another name: a running
+lookup of an older program holds no lock, and must fail instead of misreading. Import neither modelcask nor its models: they move on, this file does not.
 """
 
 import sqlalchemy as sa

@@ -6,6 +6,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import modelcask
 from modelcask import errors
@@ -37,7 +38,7 @@ def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(modelcask, "no_such_name")
 
 
-def test_a_lookup_imports_none_of_the_heavy_libraries(tmp_path):
+def test_a_lookup_imports_none_of_the_heavy_libraries(tmp_path: Path):
     """A program that only looks models up pays for neither the network nor the ORM."""
     model = tmp_path / "model.bin"
     model.write_bytes(b"weights")

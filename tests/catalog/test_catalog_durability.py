@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,7 @@ with Catalog.open(layout) as catalog:
     print("ready", flush=True)
     sys.stdin.readline()
     mine = int(sys.argv[3])
-    for turn in range(12):
+    for turn in range(6):
         fill(catalog, f"{mine}-{turn}", [0, mine, 100 * mine + turn], refs={"main": "", f"{mine}": ""})
         catalog.record_use(revisions=[1], at=10**16 + turn * 2 * HOUR_US)
 """
@@ -88,16 +87,16 @@ def test_writers_in_four_processes_lose_nothing(catalog: Catalog, layout: Layout
 
     assert [child.returncode for child in children] == [0] * 4, outcomes
     listed = {row.revision: row for row in catalog.list_snapshots()}
-    assert set(listed) == {f"{number}-{turn}" for number in (1, 2, 3, 4) for turn in range(12)}
+    assert set(listed) == {f"{number}-{turn}" for number in (1, 2, 3, 4) for turn in range(6)}
     for number in (1, 2, 3, 4):
-        assert str(number) in listed[f"{number}-11"].refs
-        for turn in range(12):
+        assert str(number) in listed[f"{number}-5"].refs
+        for turn in range(6):
             assert catalog.find_blob(blake3(100 * number + turn)) is not None
             assert listed[f"{number}-{turn}"].files_held == 3
     with catalog._database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM ref WHERE name = 'main'")).scalar_one() == 1
         moves = connection.execute(text("SELECT revision_id FROM ref_history WHERE name = 'main' ORDER BY id")).all()
-        assert len(moves) == 48
+        assert len(moves) == 24
         assert connection.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
 
 
@@ -142,7 +141,8 @@ def write(step):
             seen += 1
             if seen == step:
                 die()
-    catalog.record_revision(record("new", held("a", 1), known("b", 2), refs={"main": "a"}, stamps={blake3(1): stamp(9)}))
+    new = record("new", held("a", 1), known("b", 2), refs={"main": ""}, stamps={blake3(1): stamp(9)})
+    catalog.record_revision(new)
     os._exit(0)
 
 step = "commit"
@@ -185,14 +185,19 @@ def test_a_writer_killed_at_any_statement_leaves_the_old_rows(catalog: Catalog, 
     assert child.returncode == 0
     assert killed > 10
     with Catalog.open(layout) as again:
-        assert again.find_revision(SOURCE, ref="main", revision=None) == again.find_revision(SOURCE, revision="new")
+        assert again.find_revision(SOURCE, ref="main") == again.find_revision(SOURCE, revision="new")
 
 
 def test_an_error_inside_a_transaction_undoes_it(catalog: Catalog) -> None:
     """Whatever is raised between two statements, nothing of the transaction stays, and the gate is free."""
-    with pytest.raises(KeyboardInterrupt), catalog._database.write() as connection:
-        connection.execute(text("INSERT INTO meta VALUES ('a', 'b')"))
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with catalog._database.write() as connection:
+            connection.execute(text("INSERT INTO meta VALUES ('a', 'b')"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
     assert catalog.get_meta("a") is None
     catalog.set_meta("a", "c")
@@ -243,7 +248,7 @@ def test_the_log_stays_bounded(catalog: Catalog, layout: Layout) -> None:
 def test_nothing_is_written_without_the_gate(
     catalog: Catalog, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While another process holds the gate nothing is written or checkpointed; reading goes on, closing raises nothing."""
+    """While somebody else holds the gate nothing is written or copied; reading goes on, closing raises nothing."""
     fill(catalog, "k", [1])
     size = layout.catalog.stat().st_size
     monkeypatch.setattr(databases, "_GATE_TIMEOUT_S", 0.05)
@@ -251,7 +256,8 @@ def test_nothing_is_written_without_the_gate(
         with pytest.raises(BusyError, match="writer"):
             catalog.set_meta("a", "b")
         assert catalog.find_blob(blake3(1)) is not None
-        with contextlib.closing(connect_reader(layout.catalog)), caplog.at_level(logging.WARNING):
+        with contextlib.closing(connect_reader(layout.catalog)) as other, caplog.at_level(logging.WARNING):
+            assert other.execute("SELECT count(*) FROM blob").fetchone() == (1,)
             catalog.close()
             assert "log not copied" in caplog.text
             assert wal(layout).stat().st_size > 0
@@ -283,7 +289,7 @@ def test_a_checkpoint_that_fails_is_no_failed_write(
 
 
 @pytest.fixture
-def small(catalog: Catalog) -> Iterator[Catalog]:
+def small(catalog: Catalog) -> Catalog:
     """A catalog that may not grow any more, as on a full disk."""
 
     @event.listens_for(catalog._database._writer, "checkout")
@@ -291,7 +297,7 @@ def small(catalog: Catalog) -> Iterator[Catalog]:
         pages = dbapi_connection.execute("PRAGMA page_count").fetchone()[0]
         dbapi_connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
 
-    yield catalog
+    return catalog
 
 
 def test_a_full_disk_is_told_with_figures(small: Catalog, layout: Layout) -> None:

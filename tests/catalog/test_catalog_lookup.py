@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -30,7 +31,7 @@ from modelcask import locks
 from modelcask.catalog import lookup
 from modelcask.catalog.catalog import Catalog
 from modelcask.catalog.lookup import Found, FoundRevision, LookupReader
-from modelcask.errors import CorruptStoreError
+from modelcask.errors import CorruptStoreError, SchemaVersionError
 from modelcask.layout import Layout
 from modelcask.types import Entry, ReplicaState, StatStamp, TrustLevel
 
@@ -297,7 +298,7 @@ if child == 0:
         assert reader._connection is not inherited
         fill(catalog, "child", [2])
         assert look(2).revision == "child"
-        assert locks.try_lock(layout.schema_lock) is None  # it holds a lock of its own
+        assert locks.try_lock(layout.schema_lock) is None  # it holds a lock of its own, as its parent does
         catalog.close()
         reader.close()
     except BaseException:
@@ -335,28 +336,72 @@ def test_a_forked_child_gets_connections_of_its_own(
     assert result.stderr == ""
 
 
-def test_a_closed_reader_opens_again(catalog: Catalog, reader: LookupReader, layout: Layout) -> None:
-    """Closing frees the connection and the schema lock; the next lookup takes them again."""
+def test_a_closed_reader_opens_again(catalog: Catalog, reader: LookupReader) -> None:
+    """Closing frees the connection; the next lookup opens one again."""
+    fill(catalog, "k", [1])
+    assert reader.find_revision(SOURCE, ref="main", revision=None) is not None
+    reader.close()
+    reader.close()
+
+    assert reader._connection is None
+    assert reader.find_revision(SOURCE, ref="main", revision=None) is not None
+
+
+def test_a_running_lookup_stops_nobody(catalog: Catalog, reader: LookupReader, layout: Layout) -> None:
+    """A server that looks up for weeks holds no lock, so the catalog can be upgraded or rebuilt meanwhile."""
     fill(catalog, "k", [1])
     catalog.close()
     assert reader.find_revision(SOURCE, ref="main", revision=None) is not None
-    reader.close()
-    reader.close()
 
-    held_lock = locks.try_lock(layout.schema_lock)
-    assert held_lock is not None
-    held_lock.release()
-    assert reader.find_revision(SOURCE, ref="main", revision=None) is not None
+    with locks.locked(layout.schema_lock, timeout_s=0), locks.locked(layout.writer_lock, timeout_s=0):
+        assert reader.find_revision(SOURCE, ref="main", revision=None) is not None
 
 
-def test_a_reader_without_the_right_to_lock_still_looks_up(catalog: Catalog, layout: Layout) -> None:
-    """Where the lock folder cannot be used, what is cached still answers."""
+def test_a_rebuilt_catalog_is_seen_at_once(catalog: Catalog, reader: LookupReader, layout: Layout) -> None:
+    """When another file takes the catalog's place or the file goes, the next lookup answers from what is there."""
+    fill(catalog, "old", [1])
+    catalog.close()
+    assert reader.find_revision(SOURCE, ref=None, revision="old") is not None
+    beside = replace(layout, catalog_name="rebuild")
+    with Catalog.open(beside) as rebuilt:
+        fill(rebuilt, "new", [2])
+
+    beside.catalog.rename(layout.catalog)
+
+    assert reader.find_revision(SOURCE, ref=None, revision="old") is None
+    assert reader.find_file(SOURCE, ref="main", revision=None, path="file-2") == found("new", "file-2", 2)
+    layout.catalog.unlink()
+    assert reader.find_revision(SOURCE, ref=None, revision="new") is None
+    assert not reader.has_schema()
+
+
+def test_an_upgrade_beyond_a_running_reader_is_told(catalog: Catalog, reader: LookupReader, layout: Layout) -> None:
+    """A column that changed its meaning has changed its name: the old statement fails, and says why."""
     fill(catalog, "k", [1])
-    layout.locks.rename(layout.root / "locks-away")
+    catalog.close()
+    assert reader.find_revision(SOURCE, ref="main", revision=None) is not None
+    with contextlib.closing(sqlite3.connect(layout.catalog, isolation_level=None)) as connection:
+        connection.execute("ALTER TABLE ref RENAME COLUMN entrypoint TO entrance")
+        connection.execute("UPDATE alembic_version SET version_num = '0002'")
+        connection.execute("UPDATE meta SET value = '0002'")
 
-    with contextlib.closing(LookupReader(layout)) as reader:
-        assert reader.find_file(SOURCE, ref="main", revision=None, path="file-1") == found("k", "file-1", 1)
-    (layout.root / "locks-away").rename(layout.locks)
+    with pytest.raises(SchemaVersionError):
+        reader.find_revision(SOURCE, ref="main", revision=None)
+
+
+def test_a_table_that_is_missing_is_damage(catalog: Catalog, reader: LookupReader, layout: Layout) -> None:
+    """Without a newer version that would explain it, a failing statement means a damaged catalog."""
+    fill(catalog, "k", [1])
+    catalog.close()
+    assert reader.find_revision(SOURCE, ref="main", revision=None) is not None
+    with contextlib.closing(sqlite3.connect(layout.catalog, isolation_level=None)) as connection:
+        connection.execute("ALTER TABLE ref RENAME TO reference")
+    with pytest.raises(CorruptStoreError):
+        reader.find_revision(SOURCE, ref="main", revision=None)
+    with contextlib.closing(sqlite3.connect(layout.catalog, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE alembic_version")
+    with pytest.raises(CorruptStoreError):
+        reader.find_revision(SOURCE, ref="main", revision=None)
 
 
 def test_a_damaged_catalog_is_told(catalog: Catalog, layout: Layout) -> None:

@@ -175,3 +175,16 @@ def test_listing_agrees_with_the_entries(catalog: Catalog, seed: int) -> None:
             assert pointed.id == row.id
         total += row.files_held
     assert total == catalog.counts().entries_held
+
+
+def test_a_quick_check_finds_structural_damage(catalog: Catalog, layout: Layout) -> None:
+    """A sound file has no fault; one that holds a row which its own rules forbid has."""
+    fill(catalog, "k", range(1, 20))
+    assert catalog.quick_check() is None
+    with contextlib.closing(sqlite3.connect(layout.catalog, isolation_level=None)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("UPDATE blob SET size_bytes = -1 WHERE id = 1")
+    fault = catalog.quick_check()
+
+    assert fault is not None
+    assert "CHECK constraint failed" in fault

@@ -60,7 +60,8 @@ def spawn() -> Run:
     def spawn(*arguments: str | Path, **options: Any) -> Ended:
         done = subprocess.run(
             [sys.executable, "-m", "modelcask_cli", *map(str, arguments)],
-            **{"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 120, "check": False} | options,
+            check=False,
+            **{"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 300} | options,
         )
         return Ended(done.returncode, (done.stdout or b"").decode(), (done.stderr or b"").decode())
 

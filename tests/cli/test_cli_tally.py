@@ -23,7 +23,13 @@ class Clock:
 
 
 def event(
-    phase: modelcask.Phase, done: int = 0, total: int | None = 100 * MB, *, path: str = "a", resumed: int = 0, why: str = ""
+    phase: modelcask.Phase,
+    done: int = 0,
+    total: int | None = 100 * MB,
+    *,
+    path: str = "a",
+    resumed: int = 0,
+    why: str = "",
 ) -> modelcask.Progress:
     return modelcask.Progress("hf://models/o/r@main", path, phase, done, total, resumed, why)
 

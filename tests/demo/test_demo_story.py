@@ -146,10 +146,9 @@ def test_an_interrupt_in_the_middle_leaves_nothing(temporary: Path) -> None:
         text=True,
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("2/6"):
-                break
-        assert len(list(temporary.iterdir())) == 1
+        reached = any(line.startswith("2/6") for line in process.stdout)
+        held = list(temporary.iterdir())
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGINT
+        _, said = process.communicate(timeout=60)
+    assert (reached, len(held)) == (True, 1), said
+    assert process.returncode == -signal.SIGINT, said

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from download_bench import Bench
 from origin import Origin
 
 
@@ -19,3 +20,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def origin() -> Iterator[Origin]:
     with Origin() as server:
         yield server
+
+
+@pytest.fixture
+def bench(origin: Origin) -> Bench:
+    return Bench(origin)

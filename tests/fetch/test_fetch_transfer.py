@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from modelcask.digest import Digest
-from modelcask.printable import SafeURL
 from modelcask.errors import (
     AccessDeniedError,
     CacheError,
@@ -35,6 +34,7 @@ from modelcask.fetch.transfer import (
     strong,
     wrong_size,
 )
+from modelcask.printable import SafeURL
 from modelcask.types import HTTPLocation, RemoteFile
 
 URL = SafeURL("https://host/model.gguf")

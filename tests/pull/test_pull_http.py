@@ -8,20 +8,24 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 import modelcask
-from behaviours import CutAfter, FlipByte, Gate, HoldAfter, Normal, Replaced, Status, StallAfter, WeakETag
+from behaviours import CutAfter, FlipByte, Gate, HoldAfter, Normal, Replaced, StallAfter, Status, WeakETag
 from modelcask import Phase
+from modelcask.store import fs
 from origin import Origin
 
 CONTENT = bytes(range(256)) * 40_000  # 10 MB: more than one segment
 
 
 @pytest.fixture
-def cache(cask: Path):
+def cache() -> Iterator[modelcask.ModelCache]:
     with modelcask.ModelCache(settings=modelcask.load_settings(stall_timeout_s=2.0)) as cache:
         yield cache
 
@@ -34,7 +38,7 @@ def blobs(cask: Path) -> list[Path]:
     return sorted((cask / "blobs").glob("b3/*/*"))
 
 
-def test_a_pull_gives_the_bytes_and_later_lookups_need_no_server(cache, cask):
+def test_a_pull_gives_the_bytes_and_later_lookups_need_no_server(cache: modelcask.ModelCache, cask: Path):
     """What was pulled once is found again with the server gone, under its own name, read-only."""
     with Origin() as origin:
         uri = origin.add("/models/tiny.gguf", CONTENT)
@@ -49,7 +53,7 @@ def test_a_pull_gives_the_bytes_and_later_lookups_need_no_server(cache, cask):
     assert list((cask / "partial").iterdir()) == []
 
 
-def test_a_connection_cut_in_the_middle_is_taken_up_where_it_ended(cache):
+def test_a_connection_cut_in_the_middle_is_taken_up_where_it_ended(cache: modelcask.ModelCache):
     """After a cut only the missing bytes are fetched."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT, behaviours=[CutAfter(6_000_000), Normal()])
@@ -66,7 +70,7 @@ def test_a_connection_cut_in_the_middle_is_taken_up_where_it_ended(cache):
     assert done == sorted(done)
 
 
-def test_a_killed_process_loses_no_more_than_a_checkpoint(cache, cask):
+def test_a_killed_process_loses_no_more_than_a_checkpoint(cache: modelcask.ModelCache, cask: Path):
     """SIGKILL in mid-download: the next process re-hashes what was kept and fetches only the rest."""
     gate = Gate()
     content = os.urandom(40 << 20)
@@ -93,9 +97,7 @@ def test_a_killed_process_loses_no_more_than_a_checkpoint(cache, cask):
     assert list((cask / "partial").iterdir()) == []
 
 
-def _until(found, timeout_s: float = 60.0):
-    import time
-
+def _until(found: Callable[[], list[Path]], timeout_s: float = 60.0) -> list[Path]:
     end = time.monotonic() + timeout_s
     while not (result := found()):
         assert time.monotonic() < end, "it never happened"
@@ -103,7 +105,7 @@ def _until(found, timeout_s: float = 60.0):
     return result
 
 
-def test_an_interrupted_pull_keeps_what_arrived(cache, cask):
+def test_an_interrupted_pull_keeps_what_arrived():
     """When the tries are used up the error says how much is kept, and the next pull goes on from there."""
     with Origin() as origin:
         settings = modelcask.load_settings(retries=0)
@@ -118,7 +120,7 @@ def test_an_interrupted_pull_keeps_what_arrived(cache, cask):
     assert snapshot.path.read_bytes() == CONTENT
 
 
-def test_a_flipped_byte_is_refused_and_nothing_is_published(cache, cask):
+def test_a_flipped_byte_is_refused_and_nothing_is_published(cache: modelcask.ModelCache, cask: Path):
     """With a pinned digest one wrong byte is an error with both digests, and the cache stays as it was."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT, behaviours=[FlipByte(5_000_000)]) + f"#sha256={sha256(CONTENT)}"
@@ -134,10 +136,10 @@ def test_a_flipped_byte_is_refused_and_nothing_is_published(cache, cask):
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "blake3"])
-def test_a_pinned_file_that_is_held_costs_nothing_from_any_source(cache, algorithm, tmp_path):
+def test_a_pinned_file_that_is_held_costs_nothing_from_any_source(
+    cache: modelcask.ModelCache, algorithm: str, tmp_path: Path
+):
     """A digest that the store has proved is never downloaded again, not even asked for."""
-    from blake3 import blake3
-
     local = tmp_path / "model.bin"
     local.write_bytes(CONTENT)
     cache.pull(local.as_uri())
@@ -154,7 +156,7 @@ def test_a_pinned_file_that_is_held_costs_nothing_from_any_source(cache, algorit
     assert snapshot.entries[0].trust is modelcask.TrustLevel.PINNED
 
 
-def test_refresh_fetches_only_what_changed(cache):
+def test_refresh_fetches_only_what_changed(cache: modelcask.ModelCache):
     """With refresh an unchanged ETag costs no bytes, and a new one gives the new bytes, the old ones kept."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT)
@@ -171,7 +173,7 @@ def test_refresh_fetches_only_what_changed(cache):
     assert cache.lookup(uri) == fresh.path
 
 
-def test_a_file_that_changes_while_it_is_fetched_is_fetched_whole_again(cache):
+def test_a_file_that_changes_while_it_is_fetched_is_fetched_whole_again(cache: modelcask.ModelCache):
     """Two versions are never spliced: the pull ends with one of them, whole."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT, behaviours=[CutAfter(6_000_000), Replaced(CONTENT[::-1])])
@@ -180,7 +182,7 @@ def test_a_file_that_changes_while_it_is_fetched_is_fetched_whole_again(cache):
     assert snapshot.path.read_bytes() == CONTENT[::-1]
 
 
-def test_without_a_strong_validator_nothing_is_resumed(cache, cask):
+def test_without_a_strong_validator_nothing_is_resumed(cache: modelcask.ModelCache):
     """A weak ETag proves nothing, so a cut transfer begins again."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT, behaviours=[(WeakETag(), CutAfter(6_000_000)), WeakETag()])
@@ -192,7 +194,7 @@ def test_without_a_strong_validator_nothing_is_resumed(cache, cask):
     assert snapshot.revision == f"sha256:{sha256(CONTENT)}"
 
 
-def test_a_stalled_connection_is_dropped_and_taken_up(cache):
+def test_a_stalled_connection_is_dropped_and_taken_up(cache: modelcask.ModelCache):
     """A server that falls silent does not hold a pull for ever."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT, behaviours=[StallAfter(3_000_000), Normal()])
@@ -201,7 +203,7 @@ def test_a_stalled_connection_is_dropped_and_taken_up(cache):
     assert snapshot.path.read_bytes() == CONTENT
 
 
-def test_one_bad_uri_does_not_stop_the_others(cache):
+def test_one_bad_uri_does_not_stop_the_others(cache: modelcask.ModelCache):
     """Of several URIs the good ones are cached, and the error is the bad one's."""
     with Origin() as origin:
         good = origin.add("/good.bin", CONTENT)
@@ -213,7 +215,7 @@ def test_one_bad_uri_does_not_stop_the_others(cache):
     assert cache.lookup(bad) is None
 
 
-def test_offline_answers_from_the_cache_and_says_what_is_missing(cache):
+def test_offline_answers_from_the_cache_and_says_what_is_missing(cache: modelcask.ModelCache):
     """With the network forbidden, what is cached is given and the rest is an OfflineError."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT)
@@ -224,10 +226,8 @@ def test_offline_answers_from_the_cache_and_says_what_is_missing(cache):
                 offline.pull(origin.add("/other.bin", CONTENT))
 
 
-def test_a_disk_without_room_fails_before_the_first_byte(cache, monkeypatch):
+def test_a_disk_without_room_fails_before_the_first_byte(cache: modelcask.ModelCache, monkeypatch: pytest.MonkeyPatch):
     """A file larger than the free space is refused with the missing amount, and no byte is fetched."""
-    from modelcask.store import fs
-
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT)
         monkeypatch.setattr(fs, "free_bytes", lambda _: 1_000_000)
@@ -238,7 +238,7 @@ def test_a_disk_without_room_fails_before_the_first_byte(cache, monkeypatch):
     assert (caught.value.needed, caught.value.available) == (len(CONTENT), 1_000_000)
 
 
-def test_an_empty_file_is_a_file(cache):
+def test_an_empty_file_is_a_file(cache: modelcask.ModelCache):
     """Zero bytes are cached like any others."""
     with Origin() as origin:
         [snapshot] = cache.pull(origin.add("/empty.bin", b""))
@@ -246,7 +246,7 @@ def test_an_empty_file_is_a_file(cache):
     assert snapshot.path.read_bytes() == b""
 
 
-def test_several_processes_that_want_one_file_fetch_it_once(cask):
+def test_several_processes_that_want_one_file_fetch_it_once():
     """Single flight: the others wait and find it."""
     gate = Gate()
     script = "import sys, json, modelcask\nprint(modelcask.get(sys.argv[1]))"
@@ -263,7 +263,7 @@ def test_several_processes_that_want_one_file_fetch_it_once(cask):
     assert Path(path).read_bytes() == CONTENT
 
 
-def test_a_damaged_blob_is_noticed_quarantined_and_healed_by_a_pull(cache, cask):
+def test_a_damaged_blob_is_noticed_quarantined_and_healed_by_a_pull(cache: modelcask.ModelCache, cask: Path):
     """Bytes that change behind our back are never served; the evidence is kept and a pull brings good ones."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT)
@@ -279,7 +279,7 @@ def test_a_damaged_blob_is_noticed_quarantined_and_healed_by_a_pull(cache, cask)
     assert cache.lookup(uri) == snapshot.path
 
 
-def test_a_touched_blob_is_proved_again_and_served(cache, cask):
+def test_a_touched_blob_is_proved_again_and_served(cache: modelcask.ModelCache, cask: Path):
     """A changed time is no damage: the bytes are hashed again and the lookup answers."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT)
@@ -291,7 +291,7 @@ def test_a_touched_blob_is_proved_again_and_served(cache, cask):
     assert [check for check in cache.diagnose() if check.health is modelcask.Health.FAILURE] == []
 
 
-def test_a_lost_snapshot_link_is_made_again(cache):
+def test_a_lost_snapshot_link_is_made_again(cache: modelcask.ModelCache):
     """Links hold nothing of their own: a lookup puts a missing one back."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT)
@@ -302,7 +302,7 @@ def test_a_lost_snapshot_link_is_made_again(cache):
     assert snapshot.path.read_bytes() == CONTENT
 
 
-def test_a_removed_model_frees_its_bytes_unless_somebody_uses_them(cache, cask):
+def test_a_removed_model_frees_its_bytes_unless_somebody_uses_them(cache: modelcask.ModelCache, cask: Path):
     """rm gives the space back, but not under a process that was given the path."""
     with Origin() as origin:
         uri = origin.add("/m.bin", CONTENT)
@@ -329,7 +329,7 @@ def test_a_removed_model_frees_its_bytes_unless_somebody_uses_them(cache, cask):
     assert blobs(cask) == []
 
 
-def test_progress_is_json_serialisable_facts(cache):
+def test_progress_is_json_serialisable_facts(cache: modelcask.ModelCache):
     """Every event names its URI and file and ends with DONE."""
     events: list[modelcask.Progress] = []
     with Origin() as origin:

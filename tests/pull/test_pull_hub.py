@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,14 @@ FILES = {
 
 
 @pytest.fixture
-def hub():
+def hub() -> Iterator[FakeHub]:
     with FakeHub() as hub:
-        hub.commit = hub.add_repo("models", "acme/tiny", FILES)
+        hub.add_repo("models", "acme/tiny", FILES)
         yield hub
 
 
 @pytest.fixture
-def cache(hub: FakeHub, cask: Path):
+def cache(hub: FakeHub) -> Iterator[modelcask.ModelCache]:
     with modelcask.ModelCache(settings=modelcask.load_settings(hf_endpoint=hub.endpoint)) as cache:
         yield cache
 
@@ -36,11 +37,11 @@ def downloads(hub: FakeHub) -> list[str]:
     return [call for call in hub.calls if "/resolve/" in call]
 
 
-def test_a_repository_costs_two_calls_and_one_request_a_file(cache, hub):
+def test_a_repository_costs_two_calls_and_one_request_a_file(cache: modelcask.ModelCache, hub: FakeHub):
     """One revision call, one tree call, no HEAD; every file is there under its own path."""
     [snapshot] = cache.pull("hf://acme/tiny")
 
-    assert snapshot.revision == hub.commit
+    assert len(snapshot.revision) == 40
     assert {path: (snapshot.path / path).read_bytes() for path in FILES} == FILES
     metadata = [call for call in hub.calls if call.startswith("GET /api/") and "resolve-cache" not in call]
     assert len(metadata) == 2
@@ -64,7 +65,7 @@ def test_a_repository_costs_two_calls_and_one_request_a_file(cache, hub):
         "https://huggingface.co/acme/tiny/tree/main",
     ],
 )
-def test_every_spelling_finds_what_one_of_them_pulled(cache, hub, spelling):
+def test_every_spelling_finds_what_one_of_them_pulled(cache: modelcask.ModelCache, hub: FakeHub, spelling: str):
     """Spellings are many, the model is one."""
     [snapshot] = cache.pull("hf://acme/tiny")
     hub.clear()
@@ -73,20 +74,22 @@ def test_every_spelling_finds_what_one_of_them_pulled(cache, hub, spelling):
     assert hub.requests == []
 
 
-def test_a_file_a_folder_and_a_commit_are_found_after_the_repository_was_pulled(cache, hub):
+def test_a_file_a_folder_and_a_commit_are_found_after_the_repository_was_pulled(
+    cache: modelcask.ModelCache, hub: FakeHub
+):
     """What a pull brought is found by every URI that means a part of it."""
     [snapshot] = cache.pull("hf://acme/tiny")
     hub.clear()
 
     assert cache.lookup("hf://acme/tiny/config.json") == snapshot.path / "config.json"
     assert cache.lookup("hf://acme/tiny/tokenizer") == snapshot.path / "tokenizer"
-    assert cache.lookup(f"hf://acme/tiny@{hub.commit}/config.json") == snapshot.path / "config.json"
+    assert cache.lookup(f"hf://acme/tiny@{snapshot.revision}/config.json") == snapshot.path / "config.json"
     assert cache.lookup("https://huggingface.co/acme/tiny/blob/main/config.json") == snapshot.path / "config.json"
     assert cache.lookup("hf://acme/tiny/absent.json") is None
     assert hub.requests == []
 
 
-def test_part_of_a_repository_is_not_the_repository(cache, hub):
+def test_part_of_a_repository_is_not_the_repository(cache: modelcask.ModelCache, hub: FakeHub):
     """With filters only what matches is fetched, and a lookup never takes a part for the whole."""
     [snapshot] = cache.pull("hf://acme/tiny", include=["*.json", "tokenizer/"], exclude=["nothing"])
 
@@ -102,13 +105,13 @@ def test_part_of_a_repository_is_not_the_repository(cache, hub):
     assert cache.lookup("hf://acme/tiny") == whole.path
 
 
-def test_filters_that_match_nothing_are_an_error(cache):
+def test_filters_that_match_nothing_are_an_error(cache: modelcask.ModelCache):
     """A typing slip in a filter is said, not obeyed."""
     with pytest.raises(modelcask.ModelNotFoundError, match="none of the 4 files"):
         cache.pull("hf://acme/tiny", include=["*.onnx"])
 
 
-def test_a_quantisation_is_resolved_and_remembered(cache, hub):
+def test_a_quantisation_is_resolved_and_remembered(cache: modelcask.ModelCache, hub: FakeHub):
     """The quant form finds its file through the manifest, and later without the network."""
     [snapshot] = cache.pull("hf:acme/tiny:Q4_K_M")
 
@@ -119,7 +122,7 @@ def test_a_quantisation_is_resolved_and_remembered(cache, hub):
     assert hub.requests == []
 
 
-def test_a_split_model_is_followed_and_found_only_whole(cache, hub):
+def test_a_split_model_is_followed_and_found_only_whole(cache: modelcask.ModelCache, hub: FakeHub):
     """Any part of a split GGUF means all of them; the path is the first part's, its siblings beside it."""
     parts = {f"big-{number:05d}-of-00003.gguf": GGUF + bytes([number]) for number in (1, 2, 3)}
     hub.add_repo("models", "acme/split", parts)
@@ -132,7 +135,7 @@ def test_a_split_model_is_followed_and_found_only_whole(cache, hub):
     assert cache.lookup("hf://acme/split/big-00001-of-00003.gguf") is None
 
 
-def test_the_same_bytes_from_another_source_cost_nothing(cache, hub, tmp_path):
+def test_the_same_bytes_from_another_source_cost_nothing(cache: modelcask.ModelCache, hub: FakeHub, tmp_path: Path):
     """A file that the store holds from a disk is not fetched from a Hub that promises the same sha256."""
     local = tmp_path / "copy.gguf"
     local.write_bytes(GGUF)
@@ -144,7 +147,7 @@ def test_the_same_bytes_from_another_source_cost_nothing(cache, hub, tmp_path):
     assert snapshot.path.resolve() == cache.get_path(local.as_uri()).resolve()
 
 
-def test_a_new_commit_fetches_only_what_changed(cache, hub):
+def test_a_new_commit_fetches_only_what_changed(cache: modelcask.ModelCache, hub: FakeHub):
     """After an update the small files that stayed the same are known by their git digest."""
     [old] = cache.pull("hf://acme/tiny")
     commit = hub.add_commit("models", "acme/tiny", {**FILES, "model.safetensors": b"new weights"})
@@ -159,7 +162,9 @@ def test_a_new_commit_fetches_only_what_changed(cache, hub):
     assert cache.lookup(f"hf://acme/tiny@{old.revision}") == old.path
 
 
-def test_a_gated_repository_needs_a_token_that_never_leaves_the_hub(cache, hub, monkeypatch):
+def test_a_gated_repository_needs_a_token_that_never_leaves_the_hub(
+    cache: modelcask.ModelCache, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+):
     """Without a token the error says where to ask; with one the files come and the CDN never sees it."""
     hub.gate("models", "acme/tiny", token="hf_secret_for_this_test")
     with pytest.raises(modelcask.AccessDeniedError) as caught:
@@ -172,7 +177,9 @@ def test_a_gated_repository_needs_a_token_that_never_leaves_the_hub(cache, hub, 
     assert hub.secrets_at_cdn() == []
 
 
-def test_a_hub_that_promises_another_digest_than_the_pin_is_refused_unfetched(cache, hub):
+def test_a_hub_that_promises_another_digest_than_the_pin_is_refused_unfetched(
+    cache: modelcask.ModelCache, hub: FakeHub
+):
     """The user's pin beats the source: a contradiction ends the pull before the first byte."""
     with pytest.raises(modelcask.DigestMismatchError):
         cache.pull(f"hf://acme/tiny/model.safetensors#sha256={'0' * 64}")
@@ -180,7 +187,7 @@ def test_a_hub_that_promises_another_digest_than_the_pin_is_refused_unfetched(ca
     assert downloads(hub) == []
 
 
-def test_explain_tells_what_a_pull_would_fetch_after_dedup(cache, hub):
+def test_explain_tells_what_a_pull_would_fetch_after_dedup(cache: modelcask.ModelCache):
     """The plan counts what the store already holds, and nothing is changed by asking."""
     cache.pull("hf://acme/tiny/model-Q4_K_M.gguf")
     explanation = cache.explain("hf://acme/tiny")
@@ -190,7 +197,7 @@ def test_explain_tells_what_a_pull_would_fetch_after_dedup(cache, hub):
     assert cache.lookup("hf://acme/tiny") is None
 
 
-def test_a_rebuilt_catalog_finds_everything_again(cache, hub, cask):
+def test_a_rebuilt_catalog_finds_everything_again(cache: modelcask.ModelCache, hub: FakeHub, cask: Path):
     """With the database gone, blobs and manifests bring every URI back."""
     [snapshot] = cache.pull("hf://acme/tiny")
     cache.pull("hf:acme/tiny:Q4_K_M")
@@ -207,7 +214,7 @@ def test_a_rebuilt_catalog_finds_everything_again(cache, hub, cask):
     assert hub.requests == []
 
 
-def test_one_bad_name_can_be_left_out(cache, hub):
+def test_one_bad_name_can_be_left_out(cache: modelcask.ModelCache, hub: FakeHub):
     """A file name that may not become a path refuses the pull, unless a filter leaves it out."""
     hub.add_repo("models", "acme/bad", {"good.json": b"{}", "CON/aux.json": b"{}"})
     with pytest.raises(modelcask.PolicyError, match="--exclude"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -13,6 +15,10 @@ from huggingface_hub import constants
 from hub import FakeHub
 from modelcask.config import Settings
 from modelcask.net import Client
+from modelcask.sources import Wanted
+from modelcask.sources.huggingface import HuggingFaceSource
+from modelcask.types import Resolution
+from modelcask.uri import parse_uri
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +51,19 @@ def hub() -> Iterator[FakeHub]:
 @pytest.fixture
 def settings(tmp_path: Path, hub: FakeHub) -> Settings:
     return Settings(home=tmp_path, hf_endpoint=hub.endpoint, connect_timeout_s=5, stall_timeout_s=5)
+
+
+Resolve = Callable[..., Awaitable[Resolution]]
+
+
+@pytest.fixture
+def resolve(settings: Settings, client: Client) -> Resolve:
+    """Return what resolves a URI of the Hub under the test's settings, with changes to them."""
+
+    async def call(uri: str = "hf://org/name", *, wanted: Wanted | None = None, **changes: Any) -> Resolution:
+        return await HuggingFaceSource(replace(settings, **changes), client).resolve(parse_uri(uri), wanted=wanted)
+
+    return call
 
 
 @pytest.fixture

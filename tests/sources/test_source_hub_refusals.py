@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,17 +31,13 @@ from modelcask.errors import (
 from modelcask.net import Client, status_error
 from modelcask.sources.blocking import in_thread
 from modelcask.sources.hub import Hub
-from modelcask.sources.huggingface import HuggingFaceSource
 from modelcask.types import HTTPLocation, Resolution
 from modelcask.uri import parse_uri
 from origin import TLS_MISSING, Origin
 
+Resolve = Callable[..., Awaitable[Resolution]]
 TOKEN = "hf_" + "canary" * 6
 FILES = {"config.json": b"{}", "model.safetensors": b"weights"}
-
-
-async def resolve(settings: Settings, client: Client, uri: str = "hf://org/name") -> Resolution:
-    return await HuggingFaceSource(settings, client).resolve(parse_uri(uri))
 
 
 @pytest.fixture
@@ -61,26 +57,29 @@ def sent(hub: FakeHub) -> set[str | None]:
 
 
 @pytest.mark.usefixtures("repo")
-async def test_without_a_token_none_is_sent(settings: Settings, client: Client, hub: FakeHub) -> None:
+async def test_without_a_token_none_is_sent(resolve: Resolve, hub: FakeHub) -> None:
     """A public repository is read anonymously."""
-    found = await resolve(settings, client)
+    found = await resolve()
     assert sent(hub) == {None}
     assert all(isinstance(it.location, HTTPLocation) and it.location.credential is None for it in found.files)
 
 
-@pytest.mark.usefixtures("repo")
-@pytest.mark.parametrize("where", ["variable", "file"])
-async def test_the_users_token_is_sent_to_the_hub_and_never_to_the_cdn(
-    settings: Settings, client: Client, hub: FakeHub, hf_home: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    """HF_TOKEN and the token file are read; metadata, quantisations and files carry it as far as the Hub."""
-    if where == "variable":
+@pytest.fixture(params=["variable", "file"])
+def _logged_in(hf_home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if request.param == "variable":
         monkeypatch.setenv("HF_TOKEN", f" {TOKEN}\n")
     else:
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(hf_home / "elsewhere"))
         (hf_home / "elsewhere").write_text(f"{TOKEN}\n")
+
+
+@pytest.mark.usefixtures("repo", "_logged_in")
+async def test_the_users_token_is_sent_to_the_hub_and_never_to_the_cdn(
+    client: Client, resolve: Resolve, hub: FakeHub
+) -> None:
+    """HF_TOKEN and the token file are read; metadata, quantisations and files carry it as far as the Hub."""
     hub.add_repo("models", "org/quants", {"m-Q4_K_M.gguf": b"four"})
-    found = [*(await resolve(settings, client)).files, *(await resolve(settings, client, "hf:org/quants:Q4_K_M")).files]
+    found = [*(await resolve()).files, *(await resolve("hf:org/quants:Q4_K_M")).files]
     for file in found:
         assert isinstance(file.location, HTTPLocation)
         async with client.request("GET", file.location.url, credential=file.location.credential) as answer:
@@ -93,12 +92,12 @@ async def test_the_users_token_is_sent_to_the_hub_and_never_to_the_cdn(
 
 @pytest.mark.usefixtures("repo")
 async def test_a_token_that_the_user_keeps_back_is_not_sent(
-    settings: Settings, client: Client, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    resolve: Resolve, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HF_HUB_DISABLE_IMPLICIT_TOKEN is obeyed."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
-    await resolve(settings, client)
+    await resolve()
     assert sent(hub) == {None}
 
 
@@ -119,43 +118,43 @@ async def test_a_token_never_travels_in_the_clear(settings: Settings, monkeypatc
 
 @pytest.mark.parametrize("token", ["hf_a b\x00", "hf_\u00e9", "hf_a\tb"])
 async def test_what_cannot_be_a_token_is_said_without_showing_it(
-    settings: Settings, client: Client, hub: FakeHub, hf_home: Path, token: str
+    resolve: Resolve, hub: FakeHub, hf_home: Path, token: str
 ) -> None:
     """A damaged token file is named before anything is sent."""
     (hf_home / "token").write_text(token, encoding="utf-8")
     with pytest.raises(AccessDeniedError, match="HF_TOKEN") as caught:
-        await resolve(settings, client)
+        await resolve()
     assert token not in str(caught.value)
     assert hub.requests == []
 
 
-async def test_a_token_file_that_cannot_be_read_is_said(settings: Settings, client: Client, hf_home: Path) -> None:
+async def test_a_token_file_that_cannot_be_read_is_said(resolve: Resolve, hf_home: Path) -> None:
     """A folder in the place of the token is the user's to look at."""
     (hf_home / "token").mkdir()
     with pytest.raises(AccessDeniedError, match="token file"):
-        await resolve(settings, client)
+        await resolve()
 
 
 async def test_the_next_page_is_asked_of_the_same_hub(
-    settings: Settings, client: Client, hub: FakeHub, mirror: Origin, monkeypatch: pytest.MonkeyPatch
+    resolve: Resolve, hub: FakeHub, mirror: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Link that names another host gets neither the request nor the token; its cursor is enough."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.add_token(TOKEN)
     hub.add_repo("models", "org/name", {f"{number}.txt": b"" for number in range(5)})
     hub.page_size, hub.link_root = 2, mirror.url
-    assert len((await resolve(settings, client)).files) == 5
+    assert len((await resolve()).files) == 5
     assert mirror.requests == []
 
 
 @pytest.mark.parametrize("link", ["<{url}>", "<{url}?recursive=true&expand=false>", "<?>"])
-async def test_a_list_without_end_is_ended(settings: Settings, client: Client, mirror: Origin, link: str) -> None:
+async def test_a_list_without_end_is_ended(resolve: Resolve, mirror: Origin, link: str) -> None:
     """A page that names itself as the next one is an error, not a loop."""
     commit = "c" * 40
     path = f"/api/models/org/name/tree/{commit}"
     mirror.add(path, b"[]", behaviours=[WithLink(link.format(url=mirror.url + path))])
     with pytest.raises(ResponseError, match="without end"):
-        await resolve(replace(settings, hf_endpoint=mirror.url), client, f"hf://org/name@{commit}")
+        await resolve(f"hf://org/name@{commit}", hf_endpoint=mirror.url)
     assert len(mirror.requests) == 1
 
 
@@ -171,28 +170,28 @@ class WithLink(LoginPage):
 
 @pytest.mark.parametrize("to", ["/", "//127.0.0.1:1/", "http://localhost:1/x", "https://hub.invalid/api/models/x"])
 async def test_metadata_comes_from_the_hub_that_was_named(
-    settings: Settings, client: Client, mirror: Origin, monkeypatch: pytest.MonkeyPatch, to: str
+    resolve: Resolve, mirror: Origin, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
     """A redirect to another server is refused with the way to name it; inside the Hub it is followed."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     mirror.add("/api/models/org/name/revision/main", b"", behaviours=[Redirect(to, 307)])
     mirror.add("/", b'{"sha": "x"}')
     with pytest.raises(ResponseError if to == "/" else PolicyError, match="HF_ENDPOINT"):
-        await resolve(replace(settings, hf_endpoint=mirror.url), client)
+        await resolve(hf_endpoint=mirror.url)
 
 
-async def test_redirects_inside_the_hub_end(settings: Settings, client: Client, mirror: Origin) -> None:
+async def test_redirects_inside_the_hub_end(resolve: Resolve, mirror: Origin) -> None:
     """A loop is a typed error after ten hops."""
     path = "/api/models/org/name/revision/main"
     mirror.add(path, b"", behaviours=[Redirect(path, 307)])
     with pytest.raises(ResponseError, match="without end"):
-        await resolve(replace(settings, hf_endpoint=mirror.url), client)
+        await resolve(hf_endpoint=mirror.url)
     assert len(mirror.requests) == 11
 
 
 @pytest.mark.usefixtures("repo")
 @pytest.mark.parametrize(
-    ("uri", "token", "error", "says"),
+    "refusal",
     [
         ("hf://org/nothing", None, ModelNotFoundError, "HF_TOKEN"),
         ("hf://org/nothing", TOKEN, ModelNotFoundError, "check the name"),
@@ -209,16 +208,13 @@ async def test_redirects_inside_the_hub_end(settings: Settings, client: Client, 
     ],
 )
 async def test_a_refusal_is_told_in_its_own_words(
-    settings: Settings,
-    client: Client,
+    resolve: Resolve,
     hub: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
-    uri: str,
-    token: str | None,
-    error: type[CacheError],
-    says: str,
+    refusal: tuple[str, str | None, type[CacheError], str],
 ) -> None:
     """Missing, private, gated, a bad token, a wrong revision: each has its type and what to do, and no token."""
+    uri, token, error, says = refusal
     hub.add_repo("models", "org/private", FILES)
     hub.make_private("models", "org/private", token=TOKEN)
     hub.add_repo("models", "org/gated", FILES)
@@ -227,7 +223,7 @@ async def test_a_refusal_is_told_in_its_own_words(
     if token is not None:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(error) as caught:
-        await resolve(settings, client, uri)
+        await resolve(uri)
     assert type(caught.value) is error
     assert says.format(hub=hub.endpoint) in str(caught.value)
     assert str(caught.value).isprintable()
@@ -237,22 +233,22 @@ async def test_a_refusal_is_told_in_its_own_words(
 
 @pytest.mark.parametrize("repo_id", ["org/private", "org/gated"])
 async def test_the_right_token_opens(
-    settings: Settings, client: Client, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, repo_id: str
+    resolve: Resolve, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, repo_id: str
 ) -> None:
     """Whoever was admitted sees the repository and its files."""
     hub.add_repo("models", repo_id, FILES)
     hub.make_private("models", repo_id, token=TOKEN)
     hub.gate("models", repo_id, token=TOKEN, metadata=True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    found = await resolve(settings, client, f"hf://{repo_id}")
+    found = await resolve(f"hf://{repo_id}")
     assert [file.path for file in found.files] == list(FILES)
 
 
 @pytest.mark.usefixtures("repo")
-async def test_gated_files_of_an_open_listing_say_the_same(settings: Settings, client: Client, hub: FakeHub) -> None:
+async def test_gated_files_of_an_open_listing_say_the_same(client: Client, resolve: Resolve, hub: FakeHub) -> None:
     """On the Hub the listing of a gated repository is public: the refusal comes with the first file."""
     hub.gate("models", "org/name")
-    location = (await resolve(settings, client)).files[0].location
+    location = (await resolve()).files[0].location
     assert isinstance(location, HTTPLocation)
     async with client.request("GET", location.url) as answer:
         error = status_error(answer.status, answer.headers, answer.url)
@@ -262,7 +258,7 @@ async def test_gated_files_of_an_open_listing_say_the_same(settings: Settings, c
 
 @pytest.mark.usefixtures("repo")
 @pytest.mark.parametrize(
-    ("uri", "at"),
+    "request_of",
     [
         ("hf://org/name", "/api/models/org/name/revision/main"),
         ("hf://org/name", "/api/models/org/name/tree/"),
@@ -271,25 +267,22 @@ async def test_gated_files_of_an_open_listing_say_the_same(settings: Settings, c
     ],
 )
 @pytest.mark.parametrize(
-    ("status", "headers", "wait_s"),
+    "busy",
     [(429, {"RateLimit": '"api";r=0;t=55'}, 56.0), (503, {"Retry-After": "3"}, 3.0), (500, {}, None)],
 )
 async def test_a_busy_hub_is_said_at_once(
-    settings: Settings,
-    client: Client,
+    resolve: Resolve,
     hub: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
-    uri: str,
-    at: str,
-    status: int,
-    headers: dict[str, str],
-    wait_s: float | None,
+    request_of: tuple[str, str],
+    busy: tuple[int, dict[str, str], float | None],
 ) -> None:
     """One answer, no sleep in a thread, and how long the Hub asks to wait: when to try again is for the caller."""
+    (uri, at), (status, headers, wait_s) = request_of, busy
     monkeypatch.setattr(time, "sleep", _never)
     hub.answer_with(at, status, headers)
     with pytest.raises(ResponseError) as caught:
-        await resolve(settings, client, uri)
+        await resolve(uri)
     assert (caught.value.status, caught.value.retryable, caught.value.retry_after) == (status, True, wait_s)
     assert len([call for call in hub.calls if at in call]) == 1
 
@@ -299,85 +292,85 @@ def _never(seconds: float) -> None:
 
 
 async def test_a_hub_that_is_not_there_is_said_at_once(
-    settings: Settings, client: Client, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+    resolve: Resolve, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refused connection is not tried five times over 23 seconds, not even for a tree."""
     monkeypatch.setattr(time, "sleep", _never)
-    gone = replace(settings, hf_endpoint=f"http://127.0.0.1:{unused_tcp_port}")
+    gone = f"http://127.0.0.1:{unused_tcp_port}"
     for uri in ("hf://org/name", f"hf://org/name@{'c' * 40}"):
         with pytest.raises(ConnectionInterruptedError, match="HF_ENDPOINT") as caught:
-            await resolve(gone, client, uri)
+            await resolve(uri, hf_endpoint=gone)
         assert caught.value.retryable
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_hub_that_does_not_answer_is_left(
-    settings: Settings, client: Client, mirror: Origin, method: str
-) -> None:
+async def test_a_hub_that_does_not_answer_is_left(resolve: Resolve, mirror: Origin, method: str) -> None:
     """Every request has its time limits, those too to which huggingface_hub gives none."""
     commit = "c" * 40
     for path in (f"/api/models/org/name/tree/{commit}", f"/api/models/org/name/paths-info/{commit}"):
         mirror.add(path, b"[]", behaviours=[never_answer()])
-    hurried = replace(settings, hf_endpoint=mirror.url, stall_timeout_s=0.2)
     with pytest.raises(TransferTimeoutError) as caught:
-        await resolve(hurried, client, f"hf://org/name@{commit}" + ("/a.bin" if method == "POST" else ""))
+        await resolve(
+            f"hf://org/name@{commit}" + ("/a.bin" if method == "POST" else ""),
+            hf_endpoint=mirror.url,
+            stall_timeout_s=0.2,
+        )
     assert caught.value.retryable
     assert [request.method for request in mirror.requests] == [method]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"sha": 5}', b'{"sha": "../../etc"}', b"\xff", b""])
-async def test_an_answer_that_is_no_hubs_is_said_so(
-    settings: Settings, client: Client, mirror: Origin, body: bytes
-) -> None:
+async def test_an_answer_that_is_no_hubs_is_said_so(resolve: Resolve, mirror: Origin, body: bytes) -> None:
     """A login page, or any other server at the address, is an error that names HF_ENDPOINT."""
     mirror.add("/api/models/org/name/revision/main", body)
     with pytest.raises(ResponseError, match="HF_ENDPOINT") as caught:
-        await resolve(replace(settings, hf_endpoint=mirror.url), client)
+        await resolve(hf_endpoint=mirror.url)
     assert not caught.value.retryable
     mirror.add("/v2/org/name/manifests/Q4_K_M", b"<html>")
     with pytest.raises(ResponseError, match="HF_ENDPOINT"):
-        await resolve(replace(settings, hf_endpoint=mirror.url), client, "hf:org/name:Q4_K_M")
+        await resolve("hf:org/name:Q4_K_M", hf_endpoint=mirror.url)
 
 
-async def test_a_file_that_is_listed_twice_is_refused(settings: Settings, client: Client, mirror: Origin) -> None:
+async def test_a_file_that_is_listed_twice_is_refused(resolve: Resolve, mirror: Origin) -> None:
     """Two entries of one name would leave open which is meant."""
     commit = "c" * 40
     entry = b'{"type": "file", "path": "a.bin", "size": 3}'
     mirror.add(f"/api/models/org/name/tree/{commit}", b"[%b, %b]" % (entry, entry))
     with pytest.raises(ResponseError, match="twice"):
-        await resolve(replace(settings, hf_endpoint=mirror.url), client, f"hf://org/name@{commit}")
+        await resolve(f"hf://org/name@{commit}", hf_endpoint=mirror.url)
 
 
 @pytest.mark.parametrize("switch", ["setting", "HF_HUB_OFFLINE"])
 @pytest.mark.parametrize("uri", ["hf://org/name", "hf:org/name:Q4_K_M"])
 async def test_offline_nothing_is_asked(
-    settings: Settings, client: Client, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, switch: str, uri: str
+    resolve: Resolve, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, switch: str, uri: str
 ) -> None:
     """Our own switch and huggingface_hub's both forbid every request."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", switch != "setting")
     with pytest.raises(OfflineError):
-        await resolve(replace(settings, offline=switch == "setting"), client, uri)
+        await resolve(uri, offline=switch == "setting")
     assert hub.requests == []
 
 
 @pytest.mark.skipif(TLS_MISSING is not None, reason=str(TLS_MISSING))
-async def test_the_hubs_certificate_is_checked(settings: Settings, client: Client) -> None:
+async def test_the_hubs_certificate_is_checked(
+    resolve: Resolve,
+) -> None:
     """An unknown authority is refused for good; ca_file makes it known for metadata too."""
     with Origin(tls=True) as secure:
-        unknown = replace(settings, hf_endpoint=secure.url)
         with pytest.raises(ConnectionInterruptedError, match="MODELCASK_CA_FILE") as caught:
-            await resolve(unknown, client)
+            await resolve(hf_endpoint=secure.url)
         assert not caught.value.retryable
         with pytest.raises(ModelNotFoundError):  # the answer is 404: the connection was made
-            await resolve(replace(unknown, ca_file=secure.ca_file), client)
+            await resolve(hf_endpoint=secure.url, ca_file=secure.ca_file)
 
 
-async def test_the_session_of_the_process_is_left_as_it_was(settings: Settings, client: Client, hub: FakeHub) -> None:
+async def test_the_session_of_the_process_is_left_as_it_was(resolve: Resolve, hub: FakeHub) -> None:
     """Whoever uses huggingface_hub beside us finds its session open and unchanged."""
     hub.add_repo("models", "org/name", FILES)
     session = huggingface_hub.get_session()
     hooks, follows = dict(session.event_hooks), session.follow_redirects
-    await resolve(settings, client)
+    await resolve()
     assert huggingface_hub.get_session() is session
     assert not session.is_closed
     assert (dict(session.event_hooks), session.follow_redirects) == (hooks, follows)

@@ -6,14 +6,12 @@ Standard library only, because a lookup goes this way and must not pay for SQLAl
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from modelcask import locks
 from modelcask.errors import BusyError, CacheError, CorruptStoreError, StorageError, StoreFullError
 
 WAL_LIMIT_BYTES: Final = 4 << 20
@@ -99,22 +97,6 @@ def translate(error: BaseException | None, path: Path) -> CacheError | None:
     if primary == sqlite3.SQLITE_ERROR:
         return None
     return StorageError(f"the catalog {path} cannot be used ({error}); check its permissions and its disk")
-
-
-def take_lock(path: Path, *, shared: bool = False, timeout_s: float) -> locks.Lock:
-    """Take one of the catalog's locks.
-
-    Raises:
-        BusyError: the time ran out.
-        StoreFullError: the disk has no room for the lock file.
-        StorageError: the lock file cannot be opened, as in a read-only root.
-    """
-    try:
-        return locks.lock(path, shared=shared, timeout_s=timeout_s)
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StoreFullError(WAL_LIMIT_BYTES, _free_bytes(path), where=str(path.parent)) from error
-        raise StorageError(f"{path} cannot be locked ({error.strerror}); check the permissions of the root") from error
 
 
 def _free_bytes(path: Path) -> int:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine
 
 from modelcask import locks
 from modelcask.catalog import schema
-from modelcask.catalog.connection import WAL_LIMIT_BYTES, connect_reader, connect_writer, take_lock
+from modelcask.catalog.connection import WAL_LIMIT_BYTES, connect_reader, connect_writer
 from modelcask.catalog.engine import make_engine, sql_translated
 from modelcask.errors import CacheError, SchemaVersionError
 from modelcask.layout import Layout
@@ -126,7 +126,7 @@ class Database:
     @contextlib.contextmanager
     def _gate(self) -> Iterator[None]:
         with self._turn:
-            held = take_lock(self._layout.writer_lock, timeout_s=_GATE_TIMEOUT_S)
+            held = locks.lock(self._layout.writer_lock, timeout_s=_GATE_TIMEOUT_S)
             try:
                 yield
             finally:
@@ -139,15 +139,13 @@ class Database:
             return 0
 
     def _checkpoint(self, *pragmas: str) -> None:
-        raw = self._writer.raw_connection()  # a checkpoint cannot run inside a transaction
         try:
-            cursor = raw.cursor()
-            for pragma in pragmas:
-                cursor.execute(f"PRAGMA {pragma}")
-                cursor.fetchall()
-            cursor.close()
+            with contextlib.closing(self._writer.raw_connection()) as raw:  # not inside a transaction
+                cursor = raw.cursor()
+                for pragma in pragmas:
+                    cursor.execute(f"PRAGMA {pragma}")
+                    cursor.fetchall()
+                cursor.close()
         except sqlite3.Error as error:
             # What was committed is safe in the log, so this is no failure of the write that came before.
             _log.warning("the catalog's log could not be copied; the next write tries again: %s", error)
-        finally:
-            raw.close()

@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelcask import locks
-from modelcask.catalog.connection import connect_reader, take_lock, translate, translated
+from modelcask.catalog.connection import connect_reader, translate, translated
 from modelcask.catalog.rows import LOCAL_STORE, to_entry, to_stamp
 from modelcask.catalog.schema import Version, read_version
 from modelcask.digest import Digest
-from modelcask.errors import StorageError
+from modelcask.errors import CorruptStoreError, StorageError
 from modelcask.layout import Layout
 from modelcask.types import Entry, ReplicaState, StatStamp, TrustLevel
 
@@ -113,8 +112,6 @@ WHERE revision.id = :id AND (:prefix = '' OR entry.path = :prefix
 ORDER BY entry.path
 """  # noqa: S608 - a constant of ours
 
-_LOCK_TIMEOUT_S = 30.0
-
 _abandoned: list[sqlite3.Connection] = []
 """Connections inherited through a fork. SQLite forbids a child even to close them, so they are kept."""
 _readers: weakref.WeakSet[LookupReader] = weakref.WeakSet()
@@ -131,8 +128,14 @@ os.register_at_fork(after_in_child=_renew_readers)
 class LookupReader:
     """Lookups in one catalog, cheap to make and to import. Writes nothing.
 
-    Each call sees all that any process has committed by then. Safe for threads, and in a forked child, which
-    opens a connection of its own. Every method raises SchemaVersionError if a newer modelcask has changed the
+    Each call sees all that any process has committed by then, also where the catalog was replaced by a rebuilt
+    one. Safe for threads, and in a forked child, which opens a connection of its own.
+
+    It takes no lock: a server that looks up for weeks must stop neither an upgrade nor a rebuild. That is safe
+    because a migration that changes what a column means also changes its name, so that a statement of ours fails
+    instead of misreading; the failure is then told as what it is.
+
+    Every method raises SchemaVersionError if a newer modelcask has changed the
     catalog beyond what this one can read, CorruptStoreError if it is damaged, and StorageError if it is of an
     older version, which only opening the :class:`~modelcask.catalog.catalog.Catalog` upgrades.
     """
@@ -143,13 +146,13 @@ class LookupReader:
         self._guard = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._version: Version | None = None
-        self._schema: locks.Lock | None = None
+        self._file = (0, 0)
         _readers.add(self)
 
     def has_schema(self) -> bool:
         """Say whether the catalog exists and needs no upgrade. If not, opening the Catalog sees to it."""
         with self._guard, translated(self._path):
-            version = self._open()
+            version = self._renew()
             return version is not None and not version.old
 
     def find_file(self, source: str, *, ref: str | None, revision: str | None, path: str) -> Found | None:
@@ -200,58 +203,64 @@ class LookupReader:
     def close(self) -> None:
         """Close the connection. Safe to call twice; a later lookup opens it again."""
         with self._guard:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-            if self._schema is not None:
-                self._schema.release()
-                self._schema = None
+            self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with self._guard:
             try:
-                connection = self._connection or self._open_current()
-                return [] if connection is None else connection.execute(statement, values).fetchall()
+                version = self._renew()
+                if version is not None and version.old:
+                    raise StorageError(
+                        f"the catalog {self._path} has the older schema {version.number}; "
+                        "open it once for writing, for example by: modelcask pull"
+                    )
+                return [] if self._connection is None else self._connection.execute(statement, values).fetchall()
             except sqlite3.Error as error:
+                self._check_version()
                 ours = translate(error, self._path)
                 if ours is None:
                     raise
                 raise ours from error
 
-    def _open_current(self) -> sqlite3.Connection | None:
-        version = self._open()
-        if version is not None and version.old:
-            raise StorageError(
-                f"the catalog {self._path} has the older schema {version.number}; "
-                "open it once for writing, for example by: modelcask pull"
-            )
-        return self._connection
+    def _renew(self) -> Version | None:
+        """Open the file that is the catalog now, if it is not open yet; return its version, None if there is none."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - half the time of Path.stat, on each lookup
+        except FileNotFoundError:
+            self._close()
+            return None
+        file = (found.st_dev, found.st_ino)
+        if self._connection is not None and file == self._file:
+            return self._version
+        self._close()
+        with contextlib.ExitStack() as undo:
+            connection = undo.enter_context(contextlib.closing(connect_reader(self._path)))
+            version = read_version(connection, self._path)
+            if version is not None and not version.old:
+                version.check_readable()
+                self._connection, self._version, self._file = connection, version, file
+                undo.pop_all()
+            return version
+
+    def _check_version(self) -> None:
+        """Raise SchemaVersionError if the catalog has been upgraded beyond this program since it was opened."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error, CorruptStoreError):
+                version = read_version(self._connection, self._path)
+                if version is not None:
+                    version.check_readable()
 
     def renew_after_fork(self) -> None:
         """Give up what is the parent's. Called in each forked child before it runs anything else."""
         if self._connection is not None:
             _abandoned.append(self._connection)
-        self._connection = self._schema = None
+        self._connection = None
         self._guard = threading.Lock()  # another thread of the parent's may have held it
-
-    def _open(self) -> Version | None:
-        """Open the connection if the catalog exists and is not of an older version; return what it is."""
-        if self._connection is not None:
-            return self._version
-        if not self._path.exists():
-            return None
-        with contextlib.ExitStack() as undo:
-            # Where we may not write there is no lock to be had; then an upgrade must not change what is read here.
-            with contextlib.suppress(StorageError):
-                self._schema = take_lock(self._layout.schema_lock, shared=True, timeout_s=_LOCK_TIMEOUT_S)
-                undo.callback(self._schema.release)
-            connection = undo.enter_context(contextlib.closing(connect_reader(self._path)))
-            version = read_version(connection, self._path)
-            if version is not None and not version.old:
-                version.check_readable()
-                self._connection, self._version = connection, version
-                undo.pop_all()
-            return version
 
 
 def _found(row: Sequence[Any]) -> Found:

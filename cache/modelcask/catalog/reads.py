@@ -212,6 +212,12 @@ class CatalogReader:
             known,
         )
 
+    def quick_check(self) -> str | None:
+        """Return the first damage that SQLite finds in the file's structure, None if there is none."""
+        with self._database.read() as connection:
+            verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        return None if verdict == "ok" else str(verdict)
+
     def get_meta(self, key: str) -> str | None:
         """Return what the catalog says of itself under ``key``, None if nothing."""
         with self._database.read() as connection:

@@ -1,10 +1,10 @@
 """The schema's version: who may read, who may write, and who upgrades it.
 
-Every process holds ``locks/schema`` shared while it has the catalog open. An upgrade takes it exclusively and
-reads the version again, since somebody else may have been quicker. The catalog says in its table ``meta`` from
-which version on a program can read it (``min_reader``) and write it (``min_writer``): a newer schema that has
-only grown stays usable for an older program. To know all that takes one query through the standard library;
-Alembic is imported only when there is something to upgrade.
+Every process that has the catalog open for writing holds ``locks/schema`` shared meanwhile. An upgrade takes it
+exclusively and reads the version again, since somebody else may have been quicker. The catalog says in its table
+``meta`` from which version on a program can read it (``min_reader``) and write it (``min_writer``): a newer schema
+that has only grown stays usable for an older program. To know all that takes one query through the standard
+library; Alembic is imported only when there is something to upgrade.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from modelcask import locks
-from modelcask.catalog.connection import connect_reader, take_lock, translated
+from modelcask.catalog.connection import connect_reader, translated
 from modelcask.errors import BusyError, CorruptStoreError, SchemaVersionError
 from modelcask.layout import Layout
 
@@ -62,7 +62,7 @@ def hold(layout: Layout) -> tuple[locks.Lock, Version]:
         StorageError: it cannot be opened.
     """
     while True:
-        held = take_lock(layout.schema_lock, shared=True, timeout_s=_LOCK_TIMEOUT_S)
+        held = locks.lock(layout.schema_lock, shared=True, timeout_s=_LOCK_TIMEOUT_S)
         try:
             version = find_version(layout.catalog)
             if version is not None and not version.old:
@@ -108,7 +108,7 @@ def read_version(connection: sqlite3.Connection, path: Path) -> Version | None:
 
 def _upgrade(layout: Layout) -> None:
     try:
-        held = take_lock(layout.schema_lock, timeout_s=_LOCK_TIMEOUT_S)
+        held = locks.lock(layout.schema_lock, timeout_s=_LOCK_TIMEOUT_S)
     except BusyError as error:
         # The note in the lock file is of its last exclusive holder, and these hold it shared: not to be shown.
         raise BusyError("the catalog's older version", holder="another modelcask that still runs") from error

@@ -14,7 +14,8 @@ from typing import Final
 from alembic import command
 from alembic.config import Config
 
-from modelcask.catalog.connection import connect_reader, connect_writer, take_lock, translated
+from modelcask import locks
+from modelcask.catalog.connection import connect_reader, connect_writer, translated
 from modelcask.catalog.engine import make_engine, sql_translated
 from modelcask.catalog.rows import now_us
 from modelcask.errors import CorruptStoreError
@@ -36,7 +37,7 @@ def upgrade(layout: Layout, found: str | None, wanted: str) -> None:
     """
     if found is not None:
         back_up(layout, found)
-    gate = take_lock(layout.writer_lock, timeout_s=_GATE_TIMEOUT_S)
+    gate = locks.lock(layout.writer_lock, timeout_s=_GATE_TIMEOUT_S)
     # Rebuilding a table drops the one that others refer to, so the keys are checked at the end instead.
     engine = make_engine(
         lambda: connect_writer(layout.catalog, create=True, foreign_keys=False), begin="BEGIN IMMEDIATE"

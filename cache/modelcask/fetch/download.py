@@ -16,7 +16,6 @@ from typing import assert_never
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from modelcask.config import Settings
-from modelcask.printable import display
 from modelcask.errors import ConnectionInterruptedError, RemoteChangedError, TransferError
 from modelcask.fetch.transfer import (
     Accept,
@@ -31,6 +30,7 @@ from modelcask.fetch.transfer import (
     wrong_size,
 )
 from modelcask.net import Client, Response
+from modelcask.printable import display
 from modelcask.types import HTTPLocation, Phase, RemoteFile, Sink
 
 Report = Callable[[Phase, str], None]

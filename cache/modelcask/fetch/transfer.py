@@ -28,7 +28,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from modelcask.printable import SafeURL, display
 from modelcask.errors import (
     CacheError,
     ConnectionInterruptedError,
@@ -37,6 +36,7 @@ from modelcask.errors import (
     SizeMismatchError,
 )
 from modelcask.netstatus import status_error
+from modelcask.printable import SafeURL, display
 from modelcask.types import RemoteFile
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416

@@ -72,6 +72,14 @@ def make_folder(what: str, path: Path) -> None:
         path.chmod(FOLDER_MODE)
 
 
+def close_to_others(what: str, path: Path) -> None:
+    """Make a folder that stood there before us private, if it is ours to change."""
+    with translated(path):
+        _step(f"{what}.chmod")
+        with contextlib.suppress(PermissionError):
+            path.chmod(FOLDER_MODE)
+
+
 def create(what: str, path: Path) -> int:
     """Create a new file, 0600 and never through a link; return its descriptor for reading and writing."""
     with translated(path):

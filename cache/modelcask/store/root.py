@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,11 @@ from modelcask.store import fs, system
 _CACHEDIR_TAG: Final = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
     "# Model files kept by modelcask. They can be fetched again; backups may pass this folder over.\n"
+)
+
+_OURS: Final = re.compile(
+    r"blobs|partial|snapshots|manifests|trash|quarantine|sessions|locks|backups"
+    r"|CACHEDIR\.TAG|FORMAT|\.(?:CACHEDIR\.TAG|FORMAT)\.[0-9]+-[0-9a-f]{8}"
 )
 
 
@@ -109,17 +115,21 @@ def _make(layout: Layout) -> None:
             "set MODELCASK_HOME to a folder on a local disk"
         )
     fs.make_folder("root", root)
-    # FORMAT comes last: a crash before it leaves only our own folders, which the next attempt takes up again.
-    ours = {"locks", "blobs", "partial", "snapshots", "manifests", "trash", "quarantine", "sessions", "backups"}
-    foreign = sorted({path.name for path in root.iterdir()} - ours - {layout.cachedir_tag.name})
-    if foreign and not (foreign[0].startswith(".FORMAT.") or layout.format_file.exists()):
+    fs.sync_folder("root", root.parent)
+    # FORMAT comes last: a crash before it leaves only our own names, which the next attempt takes up again.
+    with fs.translated(root):
+        foreign = sorted(path.name for path in root.iterdir() if _OURS.fullmatch(path.name) is None)
+    if foreign and not layout.format_file.exists():
         raise StorageError(
             f"{root} is not empty and not a modelcask store (it holds {foreign[0]!r}); name an empty or new folder"
         )
+    fs.close_to_others("root", root)
     make_folders(layout)
     with locks.locked(layout.schema_lock, timeout_s=30):
         if layout.format_file.exists():
             return
+        for left_over in (*root.glob(".FORMAT.*"), *root.glob(".CACHEDIR.TAG.*")):
+            fs.unlink("root", left_over)
         if not locks.is_coherent(layout.locks):
             raise StorageError(
                 f"two processes can hold one lock in {root}, so this file system cannot hold a store; "

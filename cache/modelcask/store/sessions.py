@@ -80,7 +80,9 @@ def read_leases(layout: Layout, *, except_own: bool = False) -> Iterator[tuple[P
         StorageError: a session cannot be read. Collect nothing then (I6).
     """
     own = _sessions.get(layout.root)
-    for path in sorted(layout.sessions.iterdir()):
+    with translated(layout.sessions):
+        paths = sorted(layout.sessions.iterdir())
+    for path in paths:
         if own is not None and path == own.path:
             if not except_own:
                 yield path, frozenset(own._leased)  # noqa: SLF001 - the same module

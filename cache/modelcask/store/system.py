@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,7 @@ _REMOTE_FILE_SYSTEMS: Final = frozenset(
         "wekafs",
     }
 )
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")  # how the kernel writes space, tab, newline and backslash
 _FICLONE: Final = 0x40049409  # linux/fs.h
 _SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
 _CANNOT_CLONE: Final = frozenset(
@@ -124,11 +126,16 @@ def remote_file_system(path: Path) -> str | None:
     """Return the type of the network file system that ``path`` lies on, or None for a local one."""
     if sys.platform != "linux":
         return None
-    path = path.resolve()
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    return remote_type(path.resolve(), mounts)
+
+
+def remote_type(path: Path, mounts: str) -> str | None:
+    """Return what :func:`remote_file_system` does for a resolved path, from the text of ``mountinfo`` (proc(5))."""
     best, best_type = Path(), ""
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+    for line in filter(None, mounts.split("\n")):
         left, _, right = line.partition(" - ")
-        mount = Path(left.split(" ")[4].encode().decode("unicode_escape"))
+        mount = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), left.split(" ")[4]))
         if path.is_relative_to(mount) and len(mount.parts) >= len(best.parts):
             best, best_type = mount, right.split(" ")[0]
     return best_type if best_type in _REMOTE_FILE_SYSTEMS else None
