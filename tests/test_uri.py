@@ -324,6 +324,7 @@ REFUSED = [
     ("https://user:sec/ret@host/", "user name or password", None),
     ("https://user:s@ecret@host/", "user name or password", None),
     ("https://user:/secret@host/", "user name or password", None),
+    ("https://user:]secret#@host/", "user name or password", None),
     ("s3://user:sec#ret@host/", "user name or password", None),
     ("file://user:sec/ret@host/", "user name or password", None),
     ("sftp://user:secret@host/a", "user name or password", "sftp://host/a"),

@@ -46,7 +46,7 @@ def publish(layout: Layout, catalog: Catalog, session: Session, group: Sequence[
         for sealed in group:
             row = catalog.find_blob(sealed.digest)
             state, stamp = (row.state, row.stamp) if row is not None else (None, None)
-            blobs.place(layout, sealed.path, sealed.digest, state, stamp)
+            blobs.place(layout, sealed, state, stamp)
         for folder in sorted({layout.blob(sealed.digest).parent for sealed in group}):
             fs.sync_folder("blob", folder)
         catalog.record_blobs(

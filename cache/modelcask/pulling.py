@@ -313,8 +313,9 @@ class _Pull:
                     )
                 report(Phase.PUBLISHING)
                 return await ingest.finish(), fetched
-            except RemoteChangedError:
+            except RemoteChangedError as error:
                 await ingest.drop()  # what is kept and what the source has now do not belong together
+                error.bytes_kept = 0
                 raise
             finally:
                 meter.sink = None

@@ -213,8 +213,9 @@ def _decode_segments(path: str) -> Iterable[bytes]:
 
 def _holds_password(authority: str, rest: str) -> bool:
     """Say whether there is a ``user:password@``, or most likely one with a '/', '?' or '#' in the password."""
-    _, colon, port = authority.rpartition("]")[2].partition(":")
-    return "@" in authority or (bool(colon) and not port.isdecimal() and "@" in rest)
+    match = _AUTHORITY.fullmatch(authority)
+    usual = match is not None and (match[2] is None or match[2].isdecimal())
+    return "@" in authority or ("@" in rest and not usual)
 
 
 def _password(clean: str | None) -> Refusal:

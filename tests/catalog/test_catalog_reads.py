@@ -184,6 +184,7 @@ def test_a_quick_check_finds_structural_damage(catalog: Catalog, layout: Layout)
     with contextlib.closing(sqlite3.connect(layout.catalog, isolation_level=None)) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
         connection.execute("UPDATE blob SET size_bytes = -1 WHERE id = 1")
+    print(sqlite3.connect(layout.catalog).execute("select size_bytes from blob where id=1").fetchall(), sqlite3.connect(layout.catalog).execute("pragma quick_check").fetchall())
     fault = catalog.quick_check()
 
     assert fault is not None

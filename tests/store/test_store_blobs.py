@@ -12,10 +12,11 @@ import pytest
 from blake3 import blake3
 
 from modelcask.digest import Digest
-from modelcask.errors import StorageError
+from modelcask.errors import BusyError, StorageError
 from modelcask.layout import Layout
 from modelcask.store import blobs
 from modelcask.store.blobs import Incumbent, Placement, decide_placement
+from modelcask.store.ingest import SealedFile
 from modelcask.store.root import open_root
 from modelcask.types import ReplicaState, StatStamp
 
@@ -55,6 +56,10 @@ def sealed(layout: Layout) -> Path:
     return path
 
 
+def checked(path: Path) -> SealedFile:
+    return SealedFile(path, path.stat().st_ino, DIGEST, len(GOOD), (DIGEST,))
+
+
 def stand(layout: Layout, content: bytes) -> StatStamp:
     """Put a file under the blob's name; return its stamp."""
     path = layout.blob(DIGEST)
@@ -66,14 +71,14 @@ def stand(layout: Layout, content: bytes) -> StatStamp:
 
 def test_a_file_takes_a_free_name(layout: Layout, sealed: Path) -> None:
     """It is the same file, so nothing is copied, and the partial stays as evidence until the row is committed."""
-    blobs.place(layout, sealed, DIGEST, None, None)
+    blobs.place(layout, checked(sealed), None, None)
     assert layout.blob(DIGEST).samefile(sealed)
 
 
 def test_placing_twice_is_placing_once(layout: Layout, sealed: Path) -> None:
     """An attempt that died after the link goes on where it was."""
-    blobs.place(layout, sealed, DIGEST, None, None)
-    blobs.place(layout, sealed, DIGEST, None, None)
+    blobs.place(layout, checked(sealed), None, None)
+    blobs.place(layout, checked(sealed), None, None)
     assert layout.blob(DIGEST).samefile(sealed)
     assert list(layout.quarantine.iterdir()) == []
 
@@ -81,7 +86,7 @@ def test_placing_twice_is_placing_once(layout: Layout, sealed: Path) -> None:
 def test_a_blob_that_the_catalog_vouches_for_keeps_its_inode(layout: Layout, sealed: Path) -> None:
     """Programs may have it mapped."""
     stamp = stand(layout, GOOD)
-    blobs.place(layout, sealed, DIGEST, ReplicaState.PRESENT, stamp)
+    blobs.place(layout, checked(sealed), ReplicaState.PRESENT, stamp)
     assert blobs.stamp(layout, DIGEST) == stamp
 
 
@@ -89,7 +94,7 @@ def test_a_damaged_blob_is_kept_aside_and_replaced(layout: Layout, sealed: Path)
     """The bytes may be all that is left of something else: they go to quarantine, ours take the name."""
     stamp = stand(layout, GOOD)
     layout.blob(DIGEST).write_bytes(BAD)
-    blobs.place(layout, sealed, DIGEST, ReplicaState.PRESENT, stamp)
+    blobs.place(layout, checked(sealed), ReplicaState.PRESENT, stamp)
     assert layout.blob(DIGEST).samefile(sealed)
     [kept] = layout.quarantine.iterdir()
     assert kept.read_bytes() == BAD
@@ -103,7 +108,7 @@ def test_an_orphan_that_nobody_proved_is_replaced(layout: Layout, sealed: Path, 
     beside = layout.blob(DIGEST).with_name(f".{DIGEST.hex}")
     if left_over:
         beside.write_bytes(BAD)
-    blobs.place(layout, sealed, DIGEST, None, None)
+    blobs.place(layout, checked(sealed), None, None)
     assert layout.blob(DIGEST).samefile(sealed)
     assert not beside.exists()
     assert list(layout.quarantine.iterdir()) == []
@@ -114,10 +119,29 @@ def test_a_link_under_a_blobs_name_is_not_followed(layout: Layout, sealed: Path,
     victim = tmp_path / "victim"
     victim.write_bytes(GOOD)
     layout.blob(DIGEST).symlink_to(victim)
-    blobs.place(layout, sealed, DIGEST, ReplicaState.PRESENT, StatStamp.of(victim.stat()))
+    blobs.place(layout, checked(sealed), ReplicaState.PRESENT, StatStamp.of(victim.stat()))
     assert not layout.blob(DIGEST).is_symlink()
     assert layout.blob(DIGEST).samefile(sealed)
     assert victim.read_bytes() == GOOD
+
+
+@pytest.mark.parametrize("stands", [None, BAD], ids=["free", "orphan"])
+@pytest.mark.parametrize("there", [True, False], ids=["another file", "no file"])
+def test_another_file_in_the_place_of_the_checked_one_is_not_published(
+    layout: Layout, sealed: Path, stands: bytes | None, there: bool
+) -> None:
+    """Where locks lie, two processes share a partial: what was checked is an inode, not a path."""
+    if stands is not None:
+        stand(layout, stands)
+    before = checked(sealed)
+    kept = sealed.rename(sealed.with_name("checked"))  # so that its inode is not given to the next file
+    if there:
+        sealed.write_bytes(BAD)
+    with pytest.raises(BusyError):
+        blobs.place(layout, before, None, None)
+    found = [path.read_bytes() for path in layout.blob(DIGEST).parent.iterdir()]
+    assert found == ([] if stands is None else [stands])
+    assert kept.read_bytes() == GOOD
 
 
 def test_quarantine_keeps_every_damaged_copy(layout: Layout) -> None:

@@ -11,15 +11,18 @@ import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
 from modelcask.digest import Digest, new_hash
-from modelcask.errors import StorageError
+from modelcask.errors import BusyError, StorageError
 from modelcask.layout import Layout
 from modelcask.store import fs
 from modelcask.types import ReplicaState, StatStamp
+
+if TYPE_CHECKING:  # brings in asyncio, which a lookup does not need
+    from modelcask.store.ingest import SealedFile
 
 _READ_BYTES: Final = 4 << 20
 
@@ -63,25 +66,28 @@ def decide_placement(state: ReplicaState | None, incumbent: Incumbent) -> Placem
             return Placement.REPLACE_ORPHAN
 
 
-def look(path: Path, sealed: Path, stamp: StatStamp | None) -> Incumbent:
-    """Say what stands at a blob's ``path``, next to the sealed file and the catalog's stamp."""
+def look(path: Path, inode: int, stamp: StatStamp | None) -> Incumbent:
+    """Say what stands at a blob's ``path``, next to the sealed file's inode and the catalog's stamp."""
     try:
         found = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return Incumbent.NOTHING
-    ours = sealed.stat(follow_symlinks=False)
-    if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+    if found.st_ino == inode:  # of one file system: a root lies on one
         return Incumbent.SAME_INODE
     return Incumbent.AS_STAMPED if StatStamp.of(found) == stamp else Incumbent.OTHER
 
 
-def place(layout: Layout, sealed: Path, digest: Digest, state: ReplicaState | None, stamp: StatStamp | None) -> None:
+def place(layout: Layout, sealed: SealedFile, state: ReplicaState | None, stamp: StatStamp | None) -> None:
     """Give the sealed file its name among the blobs. The caller holds the stripe lock, then syncs the folder.
 
     The name becomes visible here, but nobody is told of it before the row is committed (I1).
+
+    Raises:
+        BusyError: under the sealed file's path there is another one now.
     """
+    digest = sealed.digest
     path = layout.blob(digest)
-    match decide_placement(state, look(path, sealed, stamp)):
+    match decide_placement(state, look(path, sealed.inode, stamp)):
         case Placement.KEEP_INCUMBENT:
             return
         case Placement.QUARANTINE_INCUMBENT:
@@ -89,13 +95,23 @@ def place(layout: Layout, sealed: Path, digest: Digest, state: ReplicaState | No
         case Placement.REPLACE_ORPHAN:
             beside = path.with_name(f".{digest.hex}")
             fs.unlink("blob", beside)
-            fs.link("blob", sealed, beside)
+            _link(sealed, beside)
             fs.rename("blob", beside, path)
             return
         case Placement.LINK:
             pass
-    if not fs.link("blob", sealed, path):
-        raise StorageError(f"{path} appeared while its lock was held; run: modelcask doctor")
+    _link(sealed, path)
+
+
+def _link(sealed: SealedFile, target: Path) -> None:
+    # Where locks lie, another process may have put its own unfinished file in the sealed one's place (I7).
+    if sealed.path.exists():
+        if not fs.link("blob", sealed.path, target):
+            raise StorageError(f"{target} appeared while its lock was held; run: modelcask doctor")
+        if target.stat(follow_symlinks=False).st_ino == sealed.inode:
+            return
+        fs.unlink("blob", target)
+    raise BusyError(f"the unfinished file {sealed.path.parent.name}")
 
 
 def quarantine(layout: Layout, digest: Digest) -> Path | None:

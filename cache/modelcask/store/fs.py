@@ -148,10 +148,11 @@ def seal(what: str, path: Path, fd: int) -> None:
     """Make the file read-only and durable, and close it: after this nobody writes to it."""
     with translated(path):
         try:
-            _step(f"{what}.chmod")
-            os.fchmod(fd, BLOB_MODE)
+            # In this order, so that whoever finds it read-only after a power cut knows that its bytes are there.
             _step(f"{what}.fsync")
             system.full_sync(fd)
+            _step(f"{what}.chmod")
+            os.fchmod(fd, BLOB_MODE)
         finally:
             os.close(fd)
 

@@ -18,6 +18,7 @@ import os
 import stat
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,14 @@ from typing import Final, Self
 from blake3 import blake3
 
 from modelcask.digest import Digest, new_hash
-from modelcask.errors import CacheError, DigestMismatchError, RemoteChangedError, SizeMismatchError, StorageError
+from modelcask.errors import (
+    AccessDeniedError,
+    CacheError,
+    DigestMismatchError,
+    RemoteChangedError,
+    SizeMismatchError,
+    StorageError,
+)
 from modelcask.layout import Layout
 from modelcask.store import fs, journal, system
 from modelcask.store.journal import Identity, Segment
@@ -35,6 +43,8 @@ BLOCK_BYTES: Final = 1 << 20
 SEGMENT_BYTES: Final = 8 << 20
 CHECKPOINT_S: Final = 2.0
 _BLOCKS_AHEAD: Final = 4
+_SMALL_BYTES: Final = 16 << 10
+"""Chunks below this are copied together: a block of a million chunks would cost a hundred times its size."""
 
 _log = logging.getLogger("modelcask.store")
 
@@ -44,6 +54,8 @@ class SealedFile:
     """A complete, checked, durable, read-only file that has no name in the store yet."""
 
     path: Path
+    inode: int
+    """What was checked. Where locks lie, ``path`` may be another process's file by now."""
     digest: Digest
     size_bytes: int
     digests: tuple[Digest, ...]
@@ -74,7 +86,7 @@ class Ingest:
     def _reset(self) -> None:
         self._front = 0
         self.resumed_bytes = 0
-        self._block: list[memoryview] = []
+        self._block: list[memoryview | bytearray] = []
         self._block_size = 0
         self._pending: tuple[deque[Future[None]], deque[Future[None]]] = (deque(), deque())
         self._whole = blake3()
@@ -88,6 +100,8 @@ class Ingest:
         self._checkpoint: Future[None] | None = None
         self._checkpointed_at = time.monotonic()
         self._has_meta = False
+        self._unwritable = False
+        """Whether a sync failed: the kernel may go on showing bytes that never reached the disk."""
 
     @property
     def front(self) -> int:
@@ -145,7 +159,8 @@ class Ingest:
         for segment in claimed:
             if self._abandoned or (limit is not None and segment.end > limit):
                 break
-            blocks = list(_read_blocks(self._fd, segment.offset, segment.length))
+            with fs.translated(self._data):
+                blocks = list(_read_blocks(self._fd, segment.offset, segment.length))
             check = blake3()
             for block in blocks:
                 check.update(block)
@@ -174,7 +189,12 @@ class Ingest:
             # Blocks end at multiples of BLOCK_BYTES, so that segments are whole numbers of blocks.
             room = BLOCK_BYTES - (self._front % BLOCK_BYTES)
             part, view = view[:room], view[room:]
-            self._block.append(part)
+            if len(part) >= _SMALL_BYTES:
+                self._block.append(part)
+            elif self._block and isinstance(self._block[-1], bytearray):
+                self._block[-1] += part
+            else:
+                self._block.append(bytearray(part))
             self._block_size += len(part)
             self._front += len(part)
             if len(part) == room:
@@ -188,7 +208,7 @@ class Ingest:
         hashes.append(self._pools[1].submit(self._hash_block, block))
         for lane in self._pending:
             while lane and (lane[0].done() or len(lane) >= _BLOCKS_AHEAD):
-                await asyncio.wrap_future(lane[0])
+                await _outcome(lane[0])
                 lane.popleft()
 
     async def _drain(self) -> None:
@@ -196,15 +216,15 @@ class Ingest:
             await self._hand_over()
         for lane in self._pending:
             while lane:
-                await asyncio.wrap_future(lane[0])
+                await _outcome(lane[0])
                 lane.popleft()
 
-    def _hash_block(self, block: list[memoryview]) -> None:
+    def _hash_block(self, block: list[memoryview | bytearray]) -> None:
         for running in self._hashes.values():
             for part in block:
                 running.update(part)
 
-    def _write_block(self, offset: int, block: list[memoryview]) -> None:
+    def _write_block(self, offset: int, block: list[memoryview | bytearray]) -> None:
         end = fs.write_at("partial.data", self._data, self._fd, block, offset)
         for part in block:
             self._whole.update(part)
@@ -225,15 +245,21 @@ class Ingest:
         now = time.monotonic()
         if now - self._checkpointed_at < CHECKPOINT_S or not self._identity.resumable:
             return
-        if self._checkpoint is not None and not self._checkpoint.done():
-            return
+        if self._checkpoint is not None:
+            if not self._checkpoint.done():
+                return
+            self._checkpoint.result()  # a sync that failed is fatal: the next one would succeed without the lost pages
         self._checkpointed_at = now
         records, self._unsynced = self._unsynced, []
         # On the hashing thread: the sync must not hold up the writes, and that thread has time to spare.
         self._checkpoint = self._pools[1].submit(self._claim, records)
 
     def _claim(self, records: list[Segment]) -> None:
-        fs.sync_data("partial.data", self._data, self._fd)
+        try:
+            fs.sync_data("partial.data", self._data, self._fd)
+        except CacheError:
+            self._unwritable = True
+            raise
         if not self._has_meta:
             journal.write_meta(self._meta, self._identity)
             self._has_meta = True
@@ -241,11 +267,11 @@ class Ingest:
 
     def _keep(self) -> None:
         """Claim everything that was written, the odd tail included; drop what no later attempt could use."""
-        if self._front == 0 or not self._identity.resumable:
-            self._drop()
-            return
         if self._checkpoint is not None:
             self._checkpoint.exception()  # waits
+        if self._front == 0 or not self._identity.resumable or self._unwritable:
+            self._drop()
+            return
         try:
             # Blocks are written in order on this thread, so one that failed is the last: none after it is claimed.
             if all(pending.exception() is None for pending in self._pending[0]):
@@ -257,6 +283,8 @@ class Ingest:
         except CacheError as error:
             # The transfer's own error is on its way up and says more; a smaller kept prefix costs time only.
             _log.warning("%s: not all that arrived could be kept: %s", self._name, error)
+            if self._unwritable:
+                self._drop()
 
     async def copy_from(self, path: Path) -> bool:
         """Take the bytes of a local file: by reflink where the file system can, else by copying.
@@ -265,16 +293,19 @@ class Ingest:
 
         Raises:
             RemoteChangedError: the file changed meanwhile.
+            AccessDeniedError: it may not be read.
+            StorageError: it cannot be read, or the disk failed.
         """
         if self._front:
             await self.restart()
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with _readable(path):
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             before = os.fstat(source)
-            shared = await asyncio.to_thread(system.clone_file, source, self._fd)
+            shared = await asyncio.to_thread(self._clone, source)
             reading = self._fd if shared else source
             offset = 0
-            while block := await asyncio.to_thread(os.pread, reading, BLOCK_BYTES, offset):
+            while block := await asyncio.to_thread(_read_block, path, reading, offset):
                 if shared:
                     self._whole.update(block)
                     await asyncio.to_thread(self._hash_block, [memoryview(block)])
@@ -289,6 +320,10 @@ class Ingest:
             raise RemoteChangedError(f"{path} changed while it was read; pull it again when it is complete")
         return shared
 
+    def _clone(self, source: int) -> bool:
+        with fs.translated(self._data, os.fstat(source).st_size):
+            return system.clone_file(source, self._fd)
+
     async def finish(self) -> SealedFile:
         """Check size and every promised digest, then make the file durable and read-only.
 
@@ -297,7 +332,7 @@ class Ingest:
         """
         await self._drain()
         if self._checkpoint is not None:
-            await asyncio.wrap_future(self._checkpoint)
+            await _outcome(self._checkpoint)
         return await asyncio.wrap_future(self._pools[0].submit(self._finish))
 
     def _finish(self) -> SealedFile:
@@ -310,9 +345,14 @@ class Ingest:
             raise fault
         if os.fstat(self._fd).st_size != self._front:
             raise StorageError(f"{self._data} has not the length that was written; check the disk")
+        inode = os.fstat(self._fd).st_ino
         fd, self._fd = self._fd, -1
-        fs.seal("partial.data", self._data, fd)
-        return SealedFile(self._data, computed["blake3"], self._front, tuple(computed.values()))
+        try:
+            fs.seal("partial.data", self._data, fd)
+        except CacheError:
+            discard_partial(self._folder)  # its bytes can be read, but nobody knows what of them is on the disk
+            raise
+        return SealedFile(self._data, inode, computed["blake3"], self._front, tuple(computed.values()))
 
     def _fault(self, computed: dict[str, Digest]) -> CacheError | None:
         size = self._identity.size_bytes
@@ -349,10 +389,35 @@ class Ingest:
 
 def discard_partial(folder: Path) -> None:
     """Remove what is left of an ingest, the data last: without its meta it cannot be taken for a prefix."""
-    for name in ("journal", "meta", "data"):
+    names = {"journal", "meta", "data"}
+    if folder.is_dir():  # what a writer that was killed left aside
+        names.update(path.name for path in folder.iterdir())
+    for name in sorted(names, key=lambda name: name == "data"):
         fs.unlink("partial", folder / name)
     with contextlib.suppress(StorageError):
         fs.remove_folder("partial", folder)
+
+
+async def _outcome(work: Future[None]) -> None:
+    # Shielded: cancelling the wait must not take a block out of the queue, for the next one would be taken for it.
+    await asyncio.shield(asyncio.wrap_future(work))
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise RemoteChangedError(f"{path} vanished while it was pulled; check the path") from error
+    except PermissionError as error:
+        raise AccessDeniedError(f"{path} may not be read by this user; check its permissions") from error
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}; check its disk") from error
+
+
+def _read_block(path: Path, fd: int, offset: int) -> bytes:
+    with _readable(path):
+        return os.pread(fd, BLOCK_BYTES, offset)
 
 
 def _read_blocks(fd: int, offset: int, length: int) -> list[bytes]:
