@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import resource
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 from modelcask import locks
 from modelcask.digest import Digest
 from modelcask.layout import Layout
+from modelcask.store import ingest
+from modelcask.store.ingest import Ingest
+from modelcask.store.journal import Identity
 from modelcask.store.root import open_root
 from modelcask.store.sessions import open_session
 from zygote import say, wait_for
@@ -123,3 +129,38 @@ def fork_while_opening(root: Path) -> bool:
     leave.set()
     thread.join()
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def ingest_until_killed(root: Path, key: str, identity: Identity, content: bytes) -> None:
+    """Write all of the content, claiming each segment at once, and wait to be killed before the end."""
+    ingest.CHECKPOINT_S = 0  # type: ignore[misc] # in a child of its own
+    layout, _ = open_root(root)
+
+    async def write() -> None:
+        async with Ingest(layout, key, identity, name="m") as sink:
+            for start in range(0, len(content), 700_001):
+                await sink.write(content[start : start + 700_001])
+            await sink._drain()
+            if sink._checkpoint is not None:
+                await asyncio.wrap_future(sink._checkpoint)
+            say("written", sink.front)
+            signal.pause()
+
+    asyncio.run(write())
+
+
+def peak_bytes(root: Path, key: str, identity: Identity, chunk_bytes: int, total_bytes: int) -> tuple[int, str]:
+    """Ingest a repeated chunk; return by how much the process's peak of resident memory grew, and the BLAKE3."""
+    layout, _ = open_root(root)
+    chunk = bytes(range(256)) * (chunk_bytes // 256) or b"x" * chunk_bytes
+
+    async def write() -> tuple[int, str]:
+        async with Ingest(layout, key, identity, name="m") as sink:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            for _ in range(total_bytes // chunk_bytes):
+                await sink.write(chunk)
+            sealed = await sink.finish()
+            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            return grown * (1024 if sys.platform == "linux" else 1), sealed.digest.hex
+
+    return asyncio.run(write())

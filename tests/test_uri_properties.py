@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
+from ipaddress import IPv6Address
 from urllib.parse import quote, unquote
 
 import pytest
-from huggingface_hub.utils import parse_hf_uri
+from huggingface_hub import parse_hf_uri
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from yarl import URL
@@ -27,7 +28,7 @@ TOKENS = """
     [::1] localhost :80 main refs/pr/1 blob /tree/ Q4_K_M sha256= s3 token=x& sig= user:pw@ .git C: é ß org
 """
 
-quick = settings(deadline=None, max_examples=100)
+quick = settings(deadline=None, max_examples=60)
 
 
 def _may_be_path(text: str) -> bool:
@@ -51,7 +52,9 @@ branch = st.from_regex(
 ).filter(lambda text: text != "refs")
 ref = st.one_of(branch, st.from_regex(r"refs/(pr/[0-9]{1,4}|convert/[a-z0-9][a-z0-9-]{0,8})", fullmatch=True))
 name_text = st.text(
-    st.characters(exclude_categories=sorted(UNSEEN), exclude_characters='<>:"|?*/\\'), min_size=1, max_size=8
+    st.characters(exclude_categories=("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"), exclude_characters='<>:"|?*/\\'),
+    min_size=1,
+    max_size=8,
 )
 path = st.lists(name_text, min_size=1, max_size=3).map("/".join).filter(_may_be_path)
 pin = st.builds(Digest, st.sampled_from(["sha256", "blake3"]), st.text("0123456789abcdef", min_size=64, max_size=64))
@@ -79,7 +82,7 @@ label = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z])?", fullmatch=True).filter(lam
 host = st.one_of(
     st.lists(label, min_size=1, max_size=4).map(".".join),
     st.ip_addresses(v=4).map(str),
-    st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None).map("[{}]".format),
+    st.ip_addresses(v=6).filter(lambda address: IPv6Address(int(address)).ipv4_mapped is None).map("[{}]".format),
 )
 url_text = st.text(WORDS + "-._~!$&'()*+,;=:@[]{}|^`\"<>é世", max_size=10)
 url_escape = st.integers(0, 255).map("%{:02x}".format)
@@ -140,14 +143,16 @@ def _check_refused(error: InvalidURIError) -> None:
 
 @quick
 @given(hub_uris())
-def test_every_value_of_the_hub_has_a_canonical_uri_that_means_it(uri: ModelURI):
+def test_every_value_of_the_hub_has_a_canonical_uri_that_means_it(uri: ModelURI) -> None:
     """Printing and reading gives back each repository, revision, path, tag and pin."""
     _check_accepted(uri)
 
 
 @quick
 @given(kind, word, word, st.just("") | path, commit | ref)
-def test_a_revision_may_stand_after_the_repository_or_at_the_end(kind: str, org: str, name: str, inside: str, rev: str):
+def test_a_revision_may_stand_after_the_repository_or_at_the_end(
+    kind: str, org: str, name: str, inside: str, rev: str
+) -> None:
     """``@REV`` and ``#REV`` say the same in each spelling of the scheme."""
     tail = "/" + quote(inside) if inside else ""
     uri = parse_uri(f"hf://{kind}/{org}/{name}@{quote(rev, safe='')}{tail}")
@@ -158,7 +163,7 @@ def test_a_revision_may_stand_after_the_repository_or_at_the_end(kind: str, org:
 
 @quick
 @given(hub_uris())
-def test_huggingface_hub_reads_our_canonical_uris_alike(uri: ModelURI):
+def test_huggingface_hub_reads_our_canonical_uris_alike(uri: ModelURI) -> None:
     """The Hub's own library finds the same repository and revision in what we print."""
     assume(uri.quant is None and uri.pin is None and uri.repo is not None and "/" in uri.repo.id)
     assert uri.repo is not None
@@ -170,7 +175,7 @@ def test_huggingface_hub_reads_our_canonical_uris_alike(uri: ModelURI):
 
 @quick
 @given(web_urls() | local_urls | other_urls)
-def test_every_url_has_a_canonical_uri_that_means_it(text: str):
+def test_every_url_has_a_canonical_uri_that_means_it(text: str) -> None:
     """A well-formed URL is either read for good or refused with all that a refusal promises."""
     try:
         _check_accepted(parse_uri(text))
@@ -180,14 +185,14 @@ def test_every_url_has_a_canonical_uri_that_means_it(text: str):
 
 @quick
 @given(web_urls())
-def test_every_well_formed_web_url_is_read(text: str):
+def test_every_well_formed_web_url_is_read(text: str) -> None:
     """No URL with a proper host and port is refused, so that the other properties are about something."""
     assert parse_uri(text).scheme in {"http", "https"}
 
 
 @quick
 @given(web_urls())
-def test_yarl_reads_our_canonical_urls_alike(text: str):
+def test_yarl_reads_our_canonical_urls_alike(text: str) -> None:
     """The HTTP client asks the host, port and path that were checked here."""
     uri = parse_uri(text)
     assert uri.fetch_url is not None
@@ -207,7 +212,7 @@ def test_yarl_reads_our_canonical_urls_alike(text: str):
 
 @quick
 @given(web_urls(), st.sampled_from(["#", "#x", f"#{CANARY}"]), st.booleans())
-def test_spellings_that_mean_the_same_are_equal(text: str, fragment: str, upper: bool):
+def test_spellings_that_mean_the_same_are_equal(text: str, fragment: str, upper: bool) -> None:
     """Case of scheme and host, the case of escapes, and a fragment that was never sent make no difference."""
     uri = parse_uri(text)
     scheme, _, rest = text.partition("://")
@@ -217,9 +222,9 @@ def test_spellings_that_mean_the_same_are_equal(text: str, fragment: str, upper:
     assert parse_uri(same) == uri
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=300)
 @given(any_text)
-def test_any_text_is_read_or_refused_as_promised(text: str):
+def test_any_text_is_read_or_refused_as_promised(text: str) -> None:
     """Whatever is typed raises nothing but InvalidURIError, printable, with a suggestion that can be read."""
     try:
         uri = parse_uri(text)
@@ -247,7 +252,7 @@ def _all_that_is_said(text: str) -> str:
     odd,
     st.sampled_from(["://", ":/", ":"]),
 )
-def test_a_password_is_never_repeated(scheme: str, before: str, after: str, slashes: str):
+def test_a_password_is_never_repeated(scheme: str, before: str, after: str, slashes: str) -> None:
     """A password before the host is in nothing that is kept or said, however odd its characters are."""
     # By the rules these are a port and a path, or the path of a local file.
     assume(re.match(r"\d+[/?#]", before + CANARY) is None)
@@ -267,12 +272,12 @@ def test_a_password_is_never_repeated(scheme: str, before: str, after: str, slas
     odd.map(lambda text: text.translate({ord(char): None for char in "#&%"})),
     st.sampled_from(["", "&b=1", ";c", "#d", f"#{CANARY}"]),
 )
-def test_a_signature_or_fragment_is_never_repeated(start: str, name: str, value: str, end: str):
+def test_a_signature_or_fragment_is_never_repeated(start: str, name: str, value: str, end: str) -> None:
     """A token in the query, or a fragment, is in nothing but the URL to request."""
     assert CANARY not in _all_that_is_said(f"{start}?a=1&{name}={value}{CANARY}{end}")
 
 
 @pytest.mark.parametrize("text", ["hf:https://user:cAnArY7@h", "hf://user:cAnArY7@o/r", "\x00https://u:cAnArY7@h/"])
-def test_a_password_in_other_places_is_never_repeated(text: str):
+def test_a_password_in_other_places_is_never_repeated(text: str) -> None:
     """A password is also found behind another scheme, and behind a character that spoils the scheme."""
     assert CANARY not in _all_that_is_said(text)

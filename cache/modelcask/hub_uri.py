@@ -79,8 +79,6 @@ def read_body(body: str) -> HubPlace:
         raise Refusal("a place to mount at is not part of the URI", ":/", _hub(body.partition(":/")[0]))
     kind, rest = _read_kind(body)
     first, _, after = rest.partition("/")
-    if ":" in first and "@" in rest:
-        raise Refusal("a name and password have no place here; a token is read from HF_TOKEN", "user name or password")
     if after == "" or "@" in first or ":" in first:
         return _read_one_word(kind, rest, body)
     if kind is None and first.lower() in HUB_HOSTS:

@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Final, Self
 
@@ -266,8 +267,13 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
+@cache
+def _user_agent() -> str:
+    return f"modelcask/{version('modelcask')}"
+
+
 def _headers(given: Mapping[str, str] | None, credential: Credential | None, url: URL) -> dict[str, str]:
-    headers = {"User-Agent": f"modelcask/{version('modelcask')}"}
+    headers = {"User-Agent": _user_agent()}
     for name, value in (given or {}).items():
         if name.lower() not in _CARRIED:
             raise ValueError(f"the header {name} would go to every hop: secrets travel as a Credential")

@@ -25,7 +25,7 @@ from modelcask import locks
 from modelcask.catalog.catalog import Catalog, NewBlob
 from modelcask.layout import Layout
 from modelcask.store import blobs, fs
-from modelcask.store.ingest import SealedFile, discard_partial
+from modelcask.store.sealed import SealedFile, discard_partial
 from modelcask.store.sessions import Session
 from modelcask.types import StatStamp
 

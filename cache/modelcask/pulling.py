@@ -37,8 +37,9 @@ from modelcask.recording import Held, record
 from modelcask.selection import Wanted, choose, with_pin
 from modelcask.sources import find_source
 from modelcask.store import fs
-from modelcask.store.ingest import Ingest, SealedFile
+from modelcask.store.ingest import Ingest
 from modelcask.store.journal import Identity
+from modelcask.store.sealed import SealedFile
 from modelcask.store.sessions import open_session
 from modelcask.types import (
     FileLocation,

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from modelcask.digest import Digest
-from modelcask.printable import SafeURL, display
 from modelcask.errors import InvalidDigestError, InvalidURIError
 from modelcask.hub_uri import (
     DEFAULT_REF,
@@ -34,7 +33,8 @@ from modelcask.hub_uri import (
     read_revision,
     tag_and_revision,
 )
-from modelcask.url import URL, Refusal, encode, read_file_url, read_url
+from modelcask.printable import SafeURL, display
+from modelcask.url import URL, Refusal, encode, password_refusal, read_file_url, read_url
 
 __all__ = ["HubRepo", "ModelURI", "parse_uri"]
 
@@ -110,7 +110,10 @@ def parse_uri(text: str, *, hub_hosts: Collection[str] = ()) -> ModelURI:
     except Refusal as refused:
         refusal = refused
     # Raised out here, so that no traceback goes on to show the parts that were left out.
-    shown = _shown(text)
+    shown, hidden = _shown(text)
+    if hidden:
+        # The reason and the part may hold a piece of what the text must not show.
+        refusal = password_refusal(refusal.suggestion)
     part = shown if refusal.part == text else display(refusal.part)
     suggestion = _right_form(refusal.suggestion, hosts)
     raise InvalidURIError(shown, display(refusal.reason, 1000), part=part, suggestion=suggestion)
@@ -180,7 +183,7 @@ def _without_scheme(text: str) -> Refusal:
     if text[0] in "/~.\\":
         return _local_path(text)
     if "@" in first:
-        return Refusal("it has no scheme", text)
+        return password_refusal(None)
     if slash and _LIKE_A_HOST.fullmatch(first):
         return Refusal("it has no scheme", first, _web(text))
     if slash:
@@ -330,22 +333,22 @@ def _right_form(candidate: str | None, hosts: frozenset[str]) -> str | None:
     return None
 
 
-def _shown(text: str) -> str:
-    """Return a refused text as a message may repeat it: cut before whatever may be a password, query or fragment."""
+def _shown(text: str) -> tuple[str, bool]:
+    """Return a refused text as a message may repeat it, without query and fragment of a URL.
+
+    The second value says that it may hold a password anywhere, so that only the scheme is left of it.
+    """
     text = text.strip()
     match = _SCHEME.match(text)
     prefix = match[0] if match else ""
     rest = text[len(prefix) :]
     body = rest.lstrip("/")
-    authority = re.split(r"[/\\?#]", body, maxsplit=1)[0]
-    cut = display(re.split(r"[?#]", text, maxsplit=1)[0])
+    authority = re.split(r"[/?#]", body, maxsplit=1)[0]
     if prefix[:-1].lower() in _HUB_SCHEMES and "://" not in body:
-        hidden, cut = ":" in authority and "@" in body, display(text.partition("?")[0])
-    elif match is None:
-        hidden = "@" in authority or "@" in body.partition(":")[2]
-    elif len(rest) - len(body) == 2 and body.count("@") == authority.count("@") <= 1:  # noqa: PLR2004 - as in "//"
-        # SafeURL takes out one password by the rules; a '@' anywhere else may be the end of one that broke them.
-        return SafeURL(text)
+        hidden, cut = ":" in authority and "@" in body, text.partition("?")[0]
+    elif match and rest == f"//{body}" and body.count("@") == authority.count("@") == 1:
+        # The usual form, by the rules: any other '@' may end a password that broke them.
+        hidden, cut = False, SafeURL(text)
     else:
-        hidden = "@" in body
-    return f"{prefix}…" if hidden else cut
+        hidden, cut = "@" in authority or "@" in body.partition(":")[2], re.split(r"[?#]", text, maxsplit=1)[0]
+    return (f"{prefix}…" if hidden else display(cut)), hidden

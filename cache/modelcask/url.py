@@ -97,7 +97,7 @@ def read_url(scheme: str, rest: str) -> URL:
     if _holds_password(authority, rest):
         clean = rest.partition("@")[2]
         # Only the usual form is sure to end at the '@': else nothing of it may be suggested.
-        raise _password(f"{scheme}://{clean}" if rest.count("@") == authority.count("@") == 1 else None)
+        raise password_refusal(f"{scheme}://{clean}" if rest.count("@") == authority.count("@") == 1 else None)
     if " " in authority + path + query:
         fixed = rest.removesuffix(mark + fragment).replace(" ", "%20")
         raise Refusal("a URL cannot hold a space; write %20", " ", f"{scheme}://{fixed}")
@@ -131,7 +131,7 @@ def read_file_url(rest: str) -> URL:
     if text.startswith("//"):
         host, slash, path = text[2:].partition("/")
         if _holds_password(host, rest):
-            raise _password(None)
+            raise password_refusal(None)
         if host.lower() not in {"", "localhost"}:
             reason = f"a local file is on this machine, not on {host!r}, and '~' and '.' are not expanded"
             raise Refusal(reason, host, f"file:///{text[2:]}" if host[0] not in "~." else None)
@@ -218,9 +218,10 @@ def _holds_password(authority: str, rest: str) -> bool:
     return "@" in authority or ("@" in rest and not usual)
 
 
-def _password(clean: str | None) -> Refusal:
+def password_refusal(suggestion: str | None) -> Refusal:
+    """Refuse a user name or password without repeating it."""
     reason = "a user name or password in a URI would be stored and shown; leave it out"
-    return Refusal(reason, "user name or password", clean)
+    return Refusal(reason, "user name or password", suggestion)
 
 
 def _read_authority(scheme: str, authority: str, rest: str) -> str:

@@ -37,6 +37,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except modelcask.CacheError as error:
         streams.say_error(error)
         code = error.exit_code
+    except streams.OutputError as error:
+        code = _give_up_stdout(error)
     except click.ClickException as error:
         code = _explain_usage(error)
     except (click.Abort, KeyboardInterrupt):
@@ -45,9 +47,6 @@ def _run(arguments: Sequence[str] | None) -> int:
     except Stopped as stopped:
         streams.say(stopped.message)
         code = stopped.exit_code
-    except BrokenPipeError:
-        streams.discard_stdout()
-        code = exits.BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the outermost edge
         code = _report_bug(error)
     return code if isinstance(code, int) else 0
@@ -62,12 +61,18 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _give_up_stdout(error: streams.OutputError) -> int:
+    streams.discard_stdout()
+    if error.unread:
+        return exits.UNREAD  # whoever went away wants no word about it
+    streams.say_error(error.message)
+    return error.exit_code
+
+
 def _explain_usage(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return error.exit_code
-    if isinstance(error, streams.OutputError):
-        streams.discard_stdout()
     message = error.format_message().rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     streams.say_error(message if context is None else f"{message}; see: {context.command_path} --help")

@@ -151,6 +151,7 @@ class ExplainDocument(TypedDict):
     local_path: Annotated[str | None, "where it is cached; null unless all of it is"]
     files_held: Annotated[int, "how many files of its revision are held"]
     files_known: Annotated[int, "how many files of its revision are known"]
+    listed: Annotated[bool, "whether `files_known` is all that the source has"]
     to_pull: Annotated[
         list[PlannedFileDocument] | None, "what a pull would make held; null if it is cached or cannot be told"
     ]

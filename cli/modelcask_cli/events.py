@@ -14,7 +14,7 @@ class Events:
 
     def __init__(self) -> None:
         self._codes: dict[int, int] = {}
-        self._unread: Exception | None = None
+        self._unread: streams.OutputError | None = None
 
     @property
     def exit_code(self) -> int:
@@ -84,5 +84,5 @@ class Events:
         if self._unread is None:
             try:
                 streams.tell_json(line, one_line=True)
-            except (BrokenPipeError, streams.OutputError) as error:
+            except streams.OutputError as error:
                 self._unread = error

@@ -7,7 +7,7 @@ from typing import Final
 import modelcask
 
 INTERNAL: Final = 1
-BROKEN_PIPE: Final = 141
+UNREAD: Final = 141
 
 MEANINGS: Final = {
     0: "done",

@@ -26,6 +26,14 @@ def short_uri(row: modelcask.SnapshotRow) -> str:
     return without_kind(named.canonical)
 
 
+def file_uri(source: str, revision: str, path: str) -> str:
+    """Return a URI that means one file of a revision; where a source has no such names, the source."""
+    uri = modelcask.parse_uri(source)
+    if uri.repo is None:
+        return source
+    return without_kind(replace(uri, ref=None, revision=revision, path=path).canonical)
+
+
 def without_kind(uri: str) -> str:
     """Return ``hf://org/repo`` for ``hf://models/org/repo``, anything else as it is."""
     return "hf://" + uri.removeprefix(_MODELS) if uri.startswith(_MODELS) else uri

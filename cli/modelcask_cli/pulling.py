@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import modelcask
 
@@ -43,6 +44,10 @@ async def pull_all(
         CacheError: the store cannot be opened, so nothing could be begun.
     """
 
+    def tell(index: int, event: modelcask.Progress) -> None:
+        if report is not None:
+            report(index, event)
+
     async def pull_one(index: int, uri: str) -> None:
         result: modelcask.Snapshot | modelcask.CacheError
         try:
@@ -51,7 +56,7 @@ async def pull_all(
                 include=wanted.include,
                 exclude=wanted.exclude,
                 refresh=wanted.refresh,
-                progress=None if report is None else lambda event: report(index, event),
+                progress=partial(tell, index),
             )
         except modelcask.CacheError as error:
             result = error

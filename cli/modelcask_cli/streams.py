@@ -17,22 +17,26 @@ _LONGEST_MESSAGE = 2000
 
 
 class OutputError(click.ClickException):
-    """Say that stdout cannot be written."""
+    """Say that stdout cannot be written, or (``unread``) that nobody reads it any more.
+
+    Not an OSError: click would take a broken pipe for the end of the command, in silence and with exit code 1.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        self.unread = isinstance(error, BrokenPipeError)
+        super().__init__(f"the output cannot be written: {error.strerror}")
 
 
 def tell(text: str | bytes) -> None:
     """Print one result.
 
     Raises:
-        BrokenPipeError: nobody reads any more.
-        OutputError: it cannot be written, for example to a full disk.
+        OutputError: it cannot be written.
     """
     try:
         click.echo(text)
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise OutputError(f"the output cannot be written: {error.strerror}") from error
+        raise OutputError(error) from error
 
 
 def tell_path(path: Path) -> None:

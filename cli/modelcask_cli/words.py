@@ -20,11 +20,12 @@ def size(count: float | None) -> str:
         return "?"
     if count < 1000:  # noqa: PLR2004 - the decimal unit
         return f"{count:.0f} B"
-    value = float(count)
-    for unit in _UNITS:
+    value = count / 1000
+    larger = iter(_UNITS)
+    unit = next(larger)
+    while value >= _ALMOST_THOUSAND and unit != _UNITS[-1]:  # it would be rounded to 1000.0
         value /= 1000
-        if value < _ALMOST_THOUSAND or unit == _UNITS[-1]:  # else it would be rounded to 1000.0
-            break
+        unit = next(larger)
     return f"{value:.1f} {unit}"
 
 

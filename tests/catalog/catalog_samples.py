@@ -59,11 +59,12 @@ def record(key: str, *entries: Entry, source: str = SOURCE, **changes: object) -
     return replace(made, **changes)  # type: ignore[arg-type] # the fields of the record, by name
 
 
-def fill(catalog: Catalog, key: str, numbers: Iterable[int], **changes: object) -> int:
+def fill(catalog: Catalog, key: str, numbers: Iterable[int], source: str = SOURCE, **changes: object) -> int:
     """Record blobs and a revision that holds each under ``file-<number>``; return its number."""
     numbers = list(numbers)
     catalog.record_blobs([new_blob(number) for number in numbers])
-    return catalog.record_revision(record(key, *(held(f"file-{number}", number) for number in numbers), **changes))
+    entries = [held(f"file-{number}", number) for number in numbers]
+    return catalog.record_revision(replace(record(key, *entries, source=source), **changes))  # type: ignore[arg-type] # by name
 
 
 def random_catalog(catalog: Catalog, rng: random.Random) -> None:

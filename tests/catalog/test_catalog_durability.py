@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, create_mock_engine, event, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from catalog.catalog_samples import SOURCE, blake3, fill, held, new_blob, record
@@ -18,7 +20,9 @@ from modelcask import locks
 from modelcask.catalog import connection as connections
 from modelcask.catalog import database as databases
 from modelcask.catalog.catalog import Catalog
-from modelcask.catalog.connection import WAL_LIMIT_BYTES, connect_reader, connect_writer, translate
+from modelcask.catalog.connection import WAL_LIMIT_BYTES, connect_reader, connect_writer, translate, translated
+from modelcask.catalog.engine import upsert
+from modelcask.catalog.tables import Blob
 from modelcask.errors import (
     BusyError,
     CacheError,
@@ -31,6 +35,7 @@ from modelcask.layout import Layout
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
+from typing import cast
 sys.path.insert(0, sys.argv[1])
 from catalog.catalog_samples import *
 from modelcask.catalog.catalog import Catalog
@@ -450,10 +455,39 @@ def test_the_writer_is_as_durable_as_promised(catalog: Catalog, layout: Layout) 
     assert read == {"query_only": (1,), "trusted_schema": (0,)}
 
 
-def test_a_damaged_catalog_still_closes(catalog: Catalog, layout: Layout) -> None:
-    """Closing raises nothing even if the file is gone."""
+def test_a_catalog_that_vanished_still_closes(catalog: Catalog, layout: Layout) -> None:
+    """A write to a file that somebody has deleted, and closing it, end without an error of another kind."""
     catalog.record_blobs([new_blob(1)])
-    catalog.record_revision(record("k", held("a", 1)))
     layout.catalog.unlink()
+    wal(layout).unlink()
 
+    catalog.record_revision(record("k", held("a", 1)))
     catalog.close()
+
+
+def test_a_connection_that_cannot_be_set_up_is_closed(layout: Layout) -> None:
+    """A file that is no database fails at once when it is opened for writing, and leaves no connection behind."""
+    layout.catalog.write_bytes(b"no database" * 100)
+
+    with pytest.raises(sqlite3.DatabaseError):
+        connect_writer(layout.catalog)
+
+
+def test_only_sqlites_failures_are_translated(layout: Layout) -> None:
+    """A mistake of ours passes the edge as it is, through the standard library too."""
+    with (
+        contextlib.closing(sqlite3.connect(":memory:")) as connection,
+        pytest.raises(sqlite3.OperationalError, match="syntax"),
+        translated(layout.catalog),
+    ):
+        connection.execute("SELEKT")
+
+
+def test_upserts_speak_the_databases_own_dialect() -> None:
+    """On PostgreSQL the same statements are built with its own INSERT."""
+    engine = create_mock_engine("postgresql+psycopg://", lambda *_: None)
+
+    statement = upsert(cast("Connection", engine.connect()), Blob).on_conflict_do_nothing(index_elements=["blake3"])
+
+    assert isinstance(statement, postgresql.Insert)
+    assert "ON CONFLICT (blake3) DO NOTHING" in str(statement.compile(dialect=engine.dialect))

@@ -275,7 +275,7 @@ def test_threads_may_share_a_reader(catalog: Catalog, reader: LookupReader) -> N
 
 
 FORK = """
-import os, sys, threading
+import os, sys, traceback
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from catalog.catalog_samples import SOURCE, fill
@@ -286,6 +286,7 @@ from modelcask.layout import Layout
 
 layout = Layout(Path(sys.argv[2]))
 catalog, reader = Catalog.open(layout), LookupReader(layout)
+unused_catalog, unused_reader = Catalog.open(layout), LookupReader(layout)
 fill(catalog, "parent", [1])
 look = lambda number: reader.find_file(SOURCE, ref="main", revision=None, path=f"file-{number}")
 assert look(1)
@@ -299,20 +300,19 @@ if child == 0:
         fill(catalog, "child", [2])
         assert look(2).revision == "child"
         assert locks.try_lock(layout.schema_lock) is None  # it holds a lock of its own, as its parent does
-        catalog.close()
-        reader.close()
+        for open_here in (catalog, reader, unused_catalog, unused_reader):
+            open_here.close()
     except BaseException:
-        import traceback
         traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
+        sys.exit(1)
+    sys.exit(0)
 reader._guard.release()
 assert os.waitpid(child, 0)[1] == 0
 assert look(2).revision == "child"
 fill(catalog, "parent-again", [3])
 assert look(3).revision == "parent-again"
-catalog.close()
-reader.close()
+for open_here in (catalog, reader, unused_catalog, unused_reader):
+    open_here.close()
 held = locks.try_lock(layout.schema_lock)
 assert held is not None
 held.release()
@@ -400,6 +400,12 @@ def test_a_table_that_is_missing_is_damage(catalog: Catalog, reader: LookupReade
         reader.find_revision(SOURCE, ref="main", revision=None)
     with contextlib.closing(sqlite3.connect(layout.catalog, isolation_level=None)) as connection:
         connection.execute("DROP TABLE alembic_version")
+    with pytest.raises(CorruptStoreError):
+        reader.find_revision(SOURCE, ref="main", revision=None)
+    with contextlib.closing(sqlite3.connect(layout.catalog, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("DELETE FROM sqlite_master")
+        connection.execute("PRAGMA writable_schema = RESET")
     with pytest.raises(CorruptStoreError):
         reader.find_revision(SOURCE, ref="main", revision=None)
 

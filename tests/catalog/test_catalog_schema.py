@@ -20,6 +20,7 @@ from modelcask.catalog.connection import connect_reader, connect_writer
 from modelcask.catalog.engine import make_engine
 from modelcask.catalog.tables import Base
 
+POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call] # as SQLAlchemy has it
 DIGEST = "zeroblob(32)"
 ONE_OF_EACH = f"""
     INSERT INTO source VALUES (1, 'hf', 'hf://o/r');
@@ -200,11 +201,11 @@ def test_a_computed_sha256_names_one_blob(
 def test_the_same_tables_serve_postgresql() -> None:
     """Every table has a definition for PostgreSQL with 64-bit numbers, bytes, and the same named constraints."""
     for table in Base.metadata.tables.values():
-        ddl = str(CreateTable(table).compile(dialect=postgresql.dialect()))
+        ddl = str(CreateTable(table).compile(dialect=POSTGRESQL))
         assert " INTEGER" not in ddl
         assert ddl.rstrip().endswith(")")  # where SQLite says STRICT
         assert f"CONSTRAINT pk_{table.name} " in ddl
         if "id" in table.c:
             assert "id BIGSERIAL NOT NULL" in ddl
-    blob = str(CreateTable(Base.metadata.tables["blob"]).compile(dialect=postgresql.dialect()))
+    blob = str(CreateTable(Base.metadata.tables["blob"]).compile(dialect=POSTGRESQL))
     assert "blake3 BYTEA NOT NULL" in blob

@@ -134,6 +134,13 @@ def test_an_upgrade_that_fails_changes_nothing(
         held.release()
 
 
+def test_an_upgrade_that_somebody_else_has_done_is_not_done_again(filled: Layout) -> None:
+    """The version is read again under the exclusive lock: who comes second finds nothing to do."""
+    schema._upgrade(filled)
+
+    assert not filled.backups.exists()
+
+
 def test_an_upgrade_waits_for_those_who_have_it_open(
     filled: Layout, program_of_tomorrow: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,8 +226,11 @@ def test_what_is_no_catalog_is_refused(layout: Layout, make: Callable[[Path], ob
 
     with pytest.raises(CorruptStoreError, match=match):
         Catalog.open(layout)
-    with contextlib.closing(LookupReader(layout)) as reader, pytest.raises(CorruptStoreError, match=match):
-        reader.has_schema()
+    with contextlib.closing(LookupReader(layout)) as reader:
+        with pytest.raises(CorruptStoreError, match=match):
+            reader.has_schema()
+        with pytest.raises(CorruptStoreError, match=match):
+            reader.list_files(1)
 
     assert layout.catalog.read_bytes() == before
 

@@ -48,7 +48,7 @@ def run(capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
         capsysbinary.readouterr()
         code = main([str(argument) for argument in arguments])
         out, err = capsysbinary.readouterr()
-        return Ended(code, out.decode(), err.decode())
+        return Ended(code, out.decode(errors="surrogateescape"), err.decode())
 
     return run
 

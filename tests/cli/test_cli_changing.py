@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,23 @@ def damage(blob: Path) -> None:
         file.write(b"X")
 
 
-def test_rm_shows_the_plan_and_frees_the_bytes(run: Any, spawn: Any, pulled: tuple[str, Path]) -> None:
+def test_rm_shows_the_plan_and_frees_the_bytes(run: Any, pulled: tuple[str, Path]) -> None:
     """Without a terminal it asks nothing; afterwards the URI is not cached and its blob is gone."""
     uri, blob = pulled
-    # In a process of its own, since this one has leased the path that it printed.
-    ended = spawn("rm", uri)
+    ended = run("rm", uri)
     assert (ended.code, ended.out) == (0, "freed 2.0 MB\n")
     assert ended.err.splitlines() == [f"{uri}: 1 file: a.gguf", "  frees 2.0 MB"]
     assert not blob.exists()
     assert run("path", uri).code == 3
+
+
+def test_bytes_that_a_running_process_uses_stay(spawn: Any, pulled: tuple[str, Path]) -> None:
+    """This process has printed the path, so it holds a lease; the other one removes the name and says what stays."""
+    uri, blob = pulled
+    ended = spawn("rm", uri)
+    assert (ended.code, ended.out) == (0, "freed 0 B\n")
+    assert ended.err.splitlines()[-1] == "1 blob stays until the process that uses it ends"
+    assert blob.exists()
 
 
 def test_a_dry_run_changes_nothing(run: Any, pulled: tuple[str, Path]) -> None:
@@ -54,11 +63,11 @@ def test_what_is_not_held_is_an_error_and_the_others_are_removed(run: Any, pulle
     ended = run("rm", "-q", "hf://org/repo", uri)
     assert ended.code == 3
     assert ended.out.startswith("freed ")
-    assert len(ended.err.splitlines()) == 1 or "uses it" in ended.err
+    assert len(ended.err.splitlines()) == 1
     assert run("path", uri).code == 3
 
 
-def test_bytes_that_another_uri_holds_stay(run: Any, spawn: Any, model: Path, pulled: tuple[str, Path]) -> None:
+def test_bytes_that_another_uri_holds_stay(run: Any, model: Path, pulled: tuple[str, Path]) -> None:
     """They are told apart in the plan; removing both in one go frees them after all."""
     uri, blob = pulled
     copy = model.with_name("copy.gguf")
@@ -66,25 +75,26 @@ def test_bytes_that_another_uri_holds_stay(run: Any, spawn: Any, model: Path, pu
     run("pull", copy.as_uri())
     [removal] = run("rm", "--json", "--dry-run", uri).document["removals"]
     assert (removal["bytes_freed"], removal["bytes_shared"]) == (0, 2_048_004)
-    document = spawn("rm", "--json", uri, copy.as_uri()).document
+    document = run("rm", "--json", uri, copy.as_uri()).document
     assert [removal["bytes_freed"] for removal in document["removals"]] == [0, 2_048_004]
     assert not blob.exists()
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"n\n", 1, True), (b"y\n", 0, False)])
-def test_on_a_terminal_rm_asks(spawn: Any, model: Path, answer: bytes, code: int, *, left: bool) -> None:
+def test_on_a_terminal_rm_asks(
+    run: Any, pulled: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, answer: bytes, code: int, *, left: bool
+) -> None:
     """No is an answer: nothing is removed then, with exit code 1."""
-    path = Path(spawn("pull", "-q", model.as_uri()).lines[0]).resolve()
+    uri, blob = pulled
     master, slave = pty.openpty()
-    try:
-        os.write(master, answer)
-        ended = spawn("rm", model.as_uri(), stdin=slave)
-    finally:
-        os.close(master)
-        os.close(slave)
+    os.write(master, answer)
+    with os.fdopen(slave) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        ended = run("rm", uri)
+    os.close(master)
     assert ended.code == code
     assert "Remove it?" in ended.err
-    assert path.exists() is left
+    assert blob.exists() is left
 
 
 def test_verify_of_good_bytes_says_so(run: Any, pulled: tuple[str, Path]) -> None:
@@ -104,11 +114,11 @@ def test_verify_names_what_is_damaged_until_it_is_pulled_again(run: Any, pulled:
         assert ended.code == 4
         assert ended.lines[0].startswith("damaged  blake3:")
         assert "used by" in ended.lines[1]
-        assert ended.lines[2].split("modelcask ")[1].split() == ["pull", "--refresh", uri]
+        assert ended.lines[2].split("modelcask ")[1].split() == ["pull", uri]
     [fault] = run("verify", "--json").document["faults"]
     assert (fault["verdict"], fault["uses"][0]["path"]) == ("damaged", "a.gguf")
     assert run("path", uri).code == 3
-    assert run("pull", "--refresh", uri).code == 0
+    assert run("pull", uri).code == 0
     assert run("verify").code == 0
 
 
@@ -126,19 +136,19 @@ def test_verify_of_what_is_not_cached_is_exit_three(run: Any) -> None:
     assert run("verify", "hf://org/repo").code == 3
 
 
-def test_rebuild_brings_a_lost_catalog_back(spawn: Any, model: Path, cask: Path) -> None:
+def test_rebuild_brings_a_lost_catalog_back(run: Any, model: Path, cask: Path) -> None:
     """Without the catalog nothing is cached; afterwards all is as it was."""
-    path = spawn("pull", "-q", model.as_uri()).out
+    path = run("pull", "-q", model.as_uri()).out
     (cask / "catalog.db").unlink()
     for suffix in ("-wal", "-shm"):
         (cask / f"catalog.db{suffix}").unlink(missing_ok=True)
-    assert spawn("path", model.as_uri()).code == 3
-    ended = spawn("rebuild", "--json")
+    assert run("path", model.as_uri()).code == 3
+    ended = run("rebuild", "--json")
     assert ended.code == 0
     document = ended.document
     assert (document["blobs"], document["revisions"], document["entries"]) == (1, 1, 1)
     assert (document["missing"], document["refused"]) == ([], [])
-    assert spawn("path", model.as_uri()).out == path
+    assert run("path", model.as_uri()).out == path
 
 
 def test_rebuild_tells_what_it_found(run: Any, pulled: tuple[str, Path]) -> None:
@@ -156,7 +166,8 @@ def test_rebuild_without_a_store_is_exit_three(run: Any) -> None:
     assert run("rebuild").code == 3
 
 
-def test_doctor_is_content_with_a_good_store(run: Any, pulled: tuple[str, Path]) -> None:
+@pytest.mark.usefixtures("pulled")
+def test_doctor_is_content_with_a_good_store(run: Any) -> None:
     """One line a finding, exit code 0."""
     ended = run("doctor")
     assert ended.code == 0, ended.out
@@ -171,19 +182,19 @@ def test_doctor_finds_what_is_missing(run: Any, pulled: tuple[str, Path]) -> Non
     ended = run("doctor")
     assert ended.code == 1
     [line] = [line for line in ended.lines if line.startswith("failure")]
-    assert "modelcask verify" in line
+    assert "verify" in line
 
 
-def test_doctor_reports_a_catalog_that_cannot_be_read(spawn: Any, model: Path, cask: Path) -> None:
+def test_doctor_reports_a_catalog_that_cannot_be_read(run: Any, model: Path, cask: Path) -> None:
     """It is a finding, not a crash; every other command says so in one line with exit code 10."""
-    spawn("pull", "-q", model.as_uri())
+    run("pull", "-q", model.as_uri())
     for path in cask.glob("catalog.db*"):
         path.unlink()
     (cask / "catalog.db").write_bytes(b"this is no database" * 100)
-    ended = spawn("doctor")
+    ended = run("doctor")
     assert ended.code == 1
     assert any(line.startswith("failure  catalog") and "modelcask rebuild" in line for line in ended.lines)
-    ended = spawn("ls")
+    ended = run("ls")
     assert (ended.code, ended.out, len(ended.err.splitlines())) == (10, "", 1)
 
 

@@ -169,10 +169,9 @@ def test_a_store_that_cannot_be_opened_ends_every_uri(run: Any, model: Path, cas
     assert [(event["index"], event["exit_code"]) for event in ended.events] == [(0, 10), (1, 10)]
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("signum", "code", "as_json"), [(signal.SIGINT, 130, True), (signal.SIGTERM, 143, False)])
 def test_a_stopped_pull_keeps_what_arrived_and_says_so(
-    spawn: Any, signum: signal.Signals, code: int, *, as_json: bool
+    run: Any, signum: signal.Signals, code: int, *, as_json: bool
 ) -> None:
     """The exit code tells the signal; in JSON every URI has its end; the next pull goes on from there."""
     gate = Gate()
@@ -201,7 +200,7 @@ def test_a_stopped_pull_keeps_what_arrived_and_says_so(
         else:
             assert "large" not in rest
         served = origin.bytes_served
-        ended = spawn("pull", "-q", large)
+        ended = run("pull", "-q", large)
         assert Path(ended.lines[0]).read_bytes() == MODEL
         assert origin.bytes_served - served < len(MODEL)
 

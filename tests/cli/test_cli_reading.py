@@ -30,16 +30,13 @@ def test_path_of_what_is_not_cached_is_exit_three_and_the_command_that_helps(run
     assert not cask.exists()
 
 
-def test_a_path_is_printed_byte_for_byte(run: Any, model: Path, tmp_path: Path, capfdbinary: Any) -> None:
+def test_a_path_is_printed_byte_for_byte(run: Any, model: Path, tmp_path: Path) -> None:
     """Also where the root's name is no text: what comes out can be opened."""
     root = os.fsdecode(os.fsencode(tmp_path) + b"/r\xffoot")
     run("--home", root, "pull", model.as_uri())
-    from modelcask_cli.__main__ import main  # noqa: PLC0415
-
-    capfdbinary.readouterr()
-    assert main(["--home", root, "path", model.as_uri()]) == 0
-    out, _ = capfdbinary.readouterr()
-    assert Path(os.fsdecode(out.rstrip(b"\n"))).read_bytes() == model.read_bytes()
+    ended = run("--home", root, "path", model.as_uri())
+    assert ended.code == 0
+    assert Path(ended.lines[0]).read_bytes() == model.read_bytes()
 
 
 def test_ls_has_a_line_for_each_revision(run: Any, model: Path) -> None:

@@ -204,6 +204,7 @@ async def test_redirects_inside_the_hub_end(resolve: Resolve, mirror: Origin) ->
         (f"hf://org/name@{'0' * 40}", None, RevisionNotFoundError, "0000"),
         ("hf://org/name/nothing.bin", None, ModelNotFoundError, "nothing.bin"),
         ("hf:org/nothing:Q4_K_M", None, ModelNotFoundError, "HF_TOKEN"),
+        ("hf:org/nothing:Q4_K_M", TOKEN, ModelNotFoundError, "no such repository"),
         ("hf:org/gated:Q4_K_M", None, AccessDeniedError, "accept its terms"),
     ],
 )
@@ -363,6 +364,16 @@ async def test_the_hubs_certificate_is_checked(
         assert not caught.value.retryable
         with pytest.raises(ModelNotFoundError):  # the answer is 404: the connection was made
             await resolve(hf_endpoint=secure.url, ca_file=secure.ca_file)
+
+
+@pytest.mark.usefixtures("repo")
+async def test_a_hub_on_this_machine_is_reached_past_a_proxy(
+    resolve: Resolve, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever works behind a proxy still reaches loopback, where no proxy could find it."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    await resolve()
+    assert len(hub.calls) == 2
 
 
 async def test_the_session_of_the_process_is_left_as_it_was(resolve: Resolve, hub: FakeHub) -> None:

@@ -16,8 +16,8 @@ from modelcask.errors import BusyError, StorageError
 from modelcask.layout import Layout
 from modelcask.store import blobs
 from modelcask.store.blobs import Incumbent, Placement, decide_placement
-from modelcask.store.ingest import SealedFile
 from modelcask.store.root import open_root
+from modelcask.store.sealed import SealedFile
 from modelcask.types import ReplicaState, StatStamp
 
 GOOD, BAD = b"the right bytes", b"the wrong bytes"

@@ -18,9 +18,11 @@ import contextlib
 import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Final, TypeVar
 from urllib.parse import quote
+from urllib.request import getproxies
 
 import httpx2
 import msgspec
@@ -82,13 +84,17 @@ class Hub:
         if uri.repo is None:
             raise ValueError(f"{uri.canonical} names no repository")
         if constants.is_offline_mode():
-            raise OfflineError(f"{uri.canonical} needs the network, but HF_HUB_OFFLINE forbids it; unset HF_HUB_OFFLINE")
+            raise OfflineError(
+                f"{uri.canonical} needs the network, but HF_HUB_OFFLINE forbids it; unset HF_HUB_OFFLINE"
+            )
         self._settings = settings
         self._uri = uri
         self._endpoint = settings.hf_endpoint.rstrip("/")
         root = netpolicy.read_url(self._endpoint)
         netpolicy.check_plain_http(root, allowed=uri.pin is not None or settings.allow_http)
         self._origin = netpolicy.origin_of(root)
+        # No proxy can reach what listens on this machine's loopback.
+        self._past_proxies = netpolicy.is_loopback(netpolicy.host_of(root)) and bool(getproxies())
         prefix = "" if uri.repo.kind == "models" else f"{uri.repo.kind}/"
         self._page = f"{self._endpoint}/{prefix}{uri.repo.id}"
         self._api = f"{self._endpoint}/api/{uri.repo.kind}/{uri.repo.id}"
@@ -198,10 +204,10 @@ class Hub:
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[httpx2.Client]:
-        if self._settings.ca_file is None:
+        if self._settings.ca_file is None and not self._past_proxies:
             yield get_session()  # shared by the process: not ours to close
         else:
-            with httpx2.Client(verify=tls_context(self._settings)) as session:
+            with httpx2.Client(verify=tls_context(self._settings), trust_env=not self._past_proxies) as session:
                 yield session
 
     def _timeout(self) -> httpx2.Timeout:
@@ -229,6 +235,7 @@ def _read_token() -> str | None:
     return token
 
 
+@cache
 def _user_agent() -> str:
     return f"modelcask/{version('modelcask')}; hf_hub/{version('huggingface_hub')}"
 

@@ -95,7 +95,7 @@ class HuggingFaceSource:
         async with self._client.request(
             "GET", url, headers=_LLAMA_CPP, credential=hub.credential, allow_http=uri.pin is not None
         ) as answer:
-            if answer.status in {400, 404} and answer.headers.get("X-Error-Code") != "RepoNotFound":
+            if answer.status in {400, 404}:
                 raise await _no_such_tag(hub, uri, tag)
             if answer.status != 200:  # noqa: PLR2004 - a status is its own name
                 raise hub.error(answer.status, answer.headers, answer.url)
@@ -112,6 +112,7 @@ class HuggingFaceSource:
 
 
 async def _no_such_tag(hub: Hub, uri: ModelURI, tag: str) -> ModelNotFoundError:
+    """Return the error that lists the tags' files, or raise the tree's own where the repository is missing too."""
     names = sorted(entry.path for entry in await hub.tree("main") if entry.path.lower().endswith(".gguf"))
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
     has = ", ".join(display(name) for name in names[:_SHOWN_NAMES]) + more if names else "no GGUF files at all"

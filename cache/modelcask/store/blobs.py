@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from blake3 import blake3
 
@@ -19,10 +19,8 @@ from modelcask.digest import Digest, new_hash
 from modelcask.errors import BusyError, StorageError
 from modelcask.layout import Layout
 from modelcask.store import fs
+from modelcask.store.sealed import SealedFile
 from modelcask.types import ReplicaState, StatStamp
-
-if TYPE_CHECKING:  # brings in asyncio, which a lookup does not need
-    from modelcask.store.ingest import SealedFile
 
 _READ_BYTES: Final = 4 << 20
 

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import os
 import random
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -68,6 +67,8 @@ def make_folder(what: str, path: Path) -> None:
         try:
             path.mkdir(mode=FOLDER_MODE)
         except FileExistsError:
+            if not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
             return
         path.chmod(FOLDER_MODE)
 
@@ -115,7 +116,7 @@ def preallocate(what: str, path: Path, fd: int, size_bytes: int) -> None:
         system.preallocate(fd, size_bytes)
 
 
-def write_at(what: str, path: Path, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+def write_at(what: str, path: Path, fd: int, buffers: Sequence[bytes | bytearray | memoryview], offset: int) -> int:
     """Write all the buffers one behind the other at ``offset``; return the offset after them."""
     with translated(path, sum(map(len, buffers))):
         _step(f"{what}.write")
@@ -180,13 +181,6 @@ def unlink(what: str, path: Path) -> None:
     with translated(path):
         _step(f"{what}.unlink")
         path.unlink(missing_ok=True)
-
-
-def remove_tree(what: str, path: Path) -> None:
-    """Remove a folder of ours with all in it, never following links; nothing happens if it is not there."""
-    with translated(path):
-        _step(f"{what}.rmtree")
-        shutil.rmtree(path, ignore_errors=False, onerror=None) if path.exists() else None
 
 
 def remove_folder(what: str, path: Path) -> bool:
@@ -256,7 +250,10 @@ def symlink_below(what: str, folder: Path, name: str, target: str) -> None:
                 if os.readlink(leaf, dir_fd=at) == target:
                     return
             except FileNotFoundError:
-                pass
+                _step(f"{what}.symlink")
+                with contextlib.suppress(FileExistsError):
+                    os.symlink(target, leaf, dir_fd=at)
+                    return
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise

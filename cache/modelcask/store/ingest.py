@@ -12,15 +12,12 @@ file locks lie, another process may still be writing to it (I7).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import stat
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,16 +25,16 @@ from blake3 import blake3
 
 from modelcask.digest import Digest, new_hash
 from modelcask.errors import (
-    AccessDeniedError,
     CacheError,
     DigestMismatchError,
-    RemoteChangedError,
     SizeMismatchError,
     StorageError,
 )
 from modelcask.layout import Layout
 from modelcask.store import fs, journal, system
 from modelcask.store.journal import Identity, Segment
+from modelcask.store.local_file import LocalFile, open_local
+from modelcask.store.sealed import SealedFile, discard_partial
 
 BLOCK_BYTES: Final = 1 << 20
 SEGMENT_BYTES: Final = 8 << 20
@@ -47,19 +44,6 @@ _SMALL_BYTES: Final = 16 << 10
 """Chunks below this are copied together: a block of a million chunks would cost a hundred times its size."""
 
 _log = logging.getLogger("modelcask.store")
-
-
-@dataclass(frozen=True, slots=True)
-class SealedFile:
-    """A complete, checked, durable, read-only file that has no name in the store yet."""
-
-    path: Path
-    inode: int
-    """What was checked. Where locks lie, ``path`` may be another process's file by now."""
-    digest: Digest
-    size_bytes: int
-    digests: tuple[Digest, ...]
-    """All that were computed, BLAKE3 first."""
 
 
 class Ingest:
@@ -100,6 +84,7 @@ class Ingest:
         self._checkpoint: Future[None] | None = None
         self._checkpointed_at = time.monotonic()
         self._has_meta = False
+        self._stopped = False
         self._unwritable = False
         """Whether a sync failed: the kernel may go on showing bytes that never reached the disk."""
 
@@ -152,15 +137,19 @@ class Ingest:
         self._reset()
         self._fd = fs.create("partial.data", self._data)
         if self._identity.size_bytes and self._reserve:
-            fs.preallocate("partial.data", self._data, self._fd, self._identity.size_bytes)
+            try:
+                fs.preallocate("partial.data", self._data, self._fd, self._identity.size_bytes)
+            except CacheError:
+                self._drop()
+                raise
 
     def _rehash(self, claimed: list[Segment]) -> None:
         limit = self._identity.size_bytes
         for segment in claimed:
             if self._abandoned or (limit is not None and segment.end > limit):
                 break
-            with fs.translated(self._data):
-                blocks = list(_read_blocks(self._fd, segment.offset, segment.length))
+            starts = range(segment.offset, segment.end, BLOCK_BYTES)
+            blocks = [self._read_back(start, min(BLOCK_BYTES, segment.end - start)) for start in starts]
             check = blake3()
             for block in blocks:
                 check.update(block)
@@ -171,6 +160,10 @@ class Ingest:
                 for running in self._hashes.values():
                     running.update(block)
             self._front = self._segment_start = self.resumed_bytes = segment.end
+
+    def _read_back(self, offset: int, length: int) -> bytes:
+        with fs.translated(self._data):
+            return os.pread(self._fd, length, offset)
 
     async def restart(self) -> None:
         """Throw the bytes away and begin at zero in a new file."""
@@ -225,7 +218,11 @@ class Ingest:
                 running.update(part)
 
     def _write_block(self, offset: int, block: list[memoryview | bytearray]) -> None:
+        if self._stopped:
+            return  # behind a block that failed: nothing may be taken for what follows the one before it
+        self._stopped = True
         end = fs.write_at("partial.data", self._data, self._fd, block, offset)
+        self._stopped = False
         for part in block:
             self._whole.update(part)
             self._segment.update(part)
@@ -273,10 +270,11 @@ class Ingest:
             self._drop()
             return
         try:
-            # Blocks are written in order on this thread, so one that failed is the last: none after it is claimed.
-            if all(pending.exception() is None for pending in self._pending[0]):
-                if self._block:
-                    self._write_block(self._front - self._block_size, self._block)
+            if self._block:
+                self._write_block(self._front - self._block_size, self._block)
+            if self._stopped:
+                self._make_room()
+            else:
                 self._close_segment(self._front)
             if self._unsynced:
                 self._claim(self._unsynced)
@@ -285,6 +283,12 @@ class Ingest:
             _log.warning("%s: not all that arrived could be kept: %s", self._name, error)
             if self._unwritable:
                 self._drop()
+
+    def _make_room(self) -> None:
+        """Cut off what cannot be claimed: on a full disk the journal needs the room to claim the rest."""
+        if os.fstat(self._fd).st_size < self._segment_start + BLOCK_BYTES and self._unsynced:
+            self._segment_start = self._unsynced.pop().offset
+        fs.truncate("partial.data", self._data, self._fd, self._segment_start)
 
     async def copy_from(self, path: Path) -> bool:
         """Take the bytes of a local file: by reflink where the file system can, else by copying.
@@ -298,14 +302,11 @@ class Ingest:
         """
         if self._front:
             await self.restart()
-        with _readable(path):
-            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            before = os.fstat(source)
+        with open_local(path) as source:
             shared = await asyncio.to_thread(self._clone, source)
-            reading = self._fd if shared else source
+            read = self._read_back if shared else source.read  # what is hashed is what is kept
             offset = 0
-            while block := await asyncio.to_thread(_read_block, path, reading, offset):
+            while block := await asyncio.to_thread(read, offset, BLOCK_BYTES):
                 if shared:
                     self._whole.update(block)
                     await asyncio.to_thread(self._hash_block, [memoryview(block)])
@@ -313,16 +314,12 @@ class Ingest:
                 else:
                     await self.write(block)
                 offset += len(block)
-            after = os.fstat(source)
-        finally:
-            os.close(source)
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or offset != after.st_size:
-            raise RemoteChangedError(f"{path} changed while it was read; pull it again when it is complete")
+            source.check_unchanged(offset)
         return shared
 
-    def _clone(self, source: int) -> bool:
-        with fs.translated(self._data, os.fstat(source).st_size):
-            return system.clone_file(source, self._fd)
+    def _clone(self, source: LocalFile) -> bool:
+        with fs.translated(self._data, source.size_bytes):
+            return system.clone_file(source.fd, self._fd)
 
     async def finish(self) -> SealedFile:
         """Check size and every promised digest, then make the file durable and read-only.
@@ -387,46 +384,6 @@ class Ingest:
             self._fd = -1
 
 
-def discard_partial(folder: Path) -> None:
-    """Remove what is left of an ingest, the data last: without its meta it cannot be taken for a prefix."""
-    names = {"journal", "meta", "data"}
-    if folder.is_dir():  # what a writer that was killed left aside
-        names.update(path.name for path in folder.iterdir())
-    for name in sorted(names, key=lambda name: name == "data"):
-        fs.unlink("partial", folder / name)
-    with contextlib.suppress(StorageError):
-        fs.remove_folder("partial", folder)
-
-
 async def _outcome(work: Future[None]) -> None:
     # Shielded: cancelling the wait must not take a block out of the queue, for the next one would be taken for it.
     await asyncio.shield(asyncio.wrap_future(work))
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise RemoteChangedError(f"{path} vanished while it was pulled; check the path") from error
-    except PermissionError as error:
-        raise AccessDeniedError(f"{path} may not be read by this user; check its permissions") from error
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}; check its disk") from error
-
-
-def _read_block(path: Path, fd: int, offset: int) -> bytes:
-    with _readable(path):
-        return os.pread(fd, BLOCK_BYTES, offset)
-
-
-def _read_blocks(fd: int, offset: int, length: int) -> list[bytes]:
-    blocks: list[bytes] = []
-    while length > 0:
-        block = os.pread(fd, min(length, BLOCK_BYTES), offset)
-        if not block:
-            break
-        blocks.append(block)
-        offset += len(block)
-        length -= len(block)
-    return blocks

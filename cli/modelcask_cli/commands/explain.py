@@ -25,30 +25,39 @@ _MOST_FILES = 20
 def command(uri: str, include: tuple[str, ...], exclude: tuple[str, ...], offline: bool, as_json: bool) -> None:
     """Tell how a URI is read, and what a pull would fetch.
 
-    Also what is cached of it. Asks the source unless all of it is cached; that it cannot be asked is told, and is no failure.
+    Also what is cached of it. Asks the source unless all of it is cached; that it cannot be
+    asked is told, and is no failure.
     """
     from modelcask_cli import stopping  # noqa: PLC0415 - --help must not pay for asyncio
 
     with modelcask.ModelCache(settings=load_settings(offline=offline or None)) as cache:
         explanation = stopping.run(cache.explain_async(uri, include=include, exclude=exclude))
-        held, known = _count_files(cache, explanation)
+        try:
+            detail = cache.show(explanation.uri)
+        except modelcask.NotFoundError:
+            detail = None
     if as_json:
-        _tell_json(explanation, held, known)
+        _tell_json(explanation, detail)
         return
-    for name, text in _lines(explanation, held, known):
+    for name, text in _lines(explanation, detail):
         streams.tell(f"{name:<12}{text}".rstrip())
 
 
-def _count_files(cache: modelcask.ModelCache, explanation: modelcask.Explanation) -> tuple[int, int]:
-    """Return how many files of the revision are held, and how many are known."""
-    try:
-        files = cache.show(explanation.uri).files
-    except modelcask.NotFoundError:
-        return 0, 0
-    return sum(file.state is not None for file in files), len(files)
+def _held(detail: modelcask.SnapshotDetail) -> int:
+    return sum(file.state is not None for file in detail.files)
 
 
-def _lines(explanation: modelcask.Explanation, held: int, known: int) -> Iterator[tuple[str, str]]:
+def _part(detail: modelcask.SnapshotDetail | None) -> str:
+    """Say how much of the revision is held where what the URI means is not."""
+    held = 0 if detail is None else _held(detail)
+    if detail is None or not held:
+        return "no"
+    if detail.listed:
+        return f"in part: {held:,} of the revision's {words.count(len(detail.files), 'file')}"
+    return f"in part: {words.count(held, 'file')} of the revision"
+
+
+def _lines(explanation: modelcask.Explanation, detail: modelcask.SnapshotDetail | None) -> Iterator[tuple[str, str]]:
     uri = explanation.uri
     yield "uri", uri.canonical
     for note in uri.notes:
@@ -72,7 +81,7 @@ def _lines(explanation: modelcask.Explanation, held: int, known: int) -> Iterato
         yield "", str(snapshot.path)
         yield "a pull", "fetches nothing; --refresh asks the source again"
         return
-    yield "cached", f"in part: {held:,} of {known:,} known files are held" if held else "no"
+    yield "cached", _part(detail)
     yield from _plan(explanation)
 
 
@@ -93,7 +102,7 @@ def _plan(explanation: modelcask.Explanation) -> Iterator[tuple[str, str]]:
         yield "", f"and {more:,} more: --json lists all"
 
 
-def _tell_json(explanation: modelcask.Explanation, held: int, known: int) -> None:
+def _tell_json(explanation: modelcask.Explanation, detail: modelcask.SnapshotDetail | None) -> None:
     from modelcask_cli.documents import ExplainDocument  # noqa: PLC0415
 
     uri = explanation.uri
@@ -106,8 +115,9 @@ def _tell_json(explanation: modelcask.Explanation, held: int, known: int) -> Non
         "path": uri.path,
         "pin": None if uri.pin is None else str(uri.pin),
         "local_path": None if explanation.cached is None else str(explanation.cached.path),
-        "files_held": held,
-        "files_known": known,
+        "files_held": 0 if detail is None else _held(detail),
+        "files_known": 0 if detail is None else len(detail.files),
+        "listed": detail is not None and detail.listed,
         "to_pull": None
         if explanation.planned is None
         else [

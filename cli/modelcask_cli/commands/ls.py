@@ -51,7 +51,7 @@ def command(pattern: str | None, sort: Literal["name", "size", "used", "added"],
 def _cells(row: modelcask.SnapshotRow, now_us: int) -> tuple[str, ...]:
     damaged = f" ({row.files_damaged} damaged)" if row.files_damaged else ""
     # Where the source's list is not known, neither is how many files it has.
-    files = f"{row.files_held}/{row.files_known}" if row.listed else f"{row.files_held}"
+    files = f"{row.files_held}/{row.files_known}" if row.listed else f"{row.files_held}/?"
     return (
         short_uri(row),
         words.short_revision(modelcask.display(row.revision)),

@@ -19,7 +19,8 @@ _SHORT_DIGEST = 12
 def command(uri: str, as_json: bool) -> None:
     """Show what is known of the revision that a URI means.
 
-    Every known file, held or not, and how its bytes were proved. Never uses the network; exit 3 if nothing of it is known.
+    Every known file, held or not, and how its bytes were proved. Never uses the network; exit 3 if
+    nothing of it is known.
     """
     with modelcask.ModelCache(settings=load_settings()) as cache:
         detail = cache.show(uri)

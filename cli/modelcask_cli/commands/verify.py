@@ -10,7 +10,7 @@ import click
 import modelcask
 from modelcask_cli import streams, words
 from modelcask_cli.app import examples, load_settings
-from modelcask_cli.names import without_kind
+from modelcask_cli.names import file_uri
 from modelcask_cli.options import complete_uri, json_option, quiet_option
 from modelcask_cli.progress.work import working
 
@@ -24,7 +24,8 @@ _MOST_USES = 5
 def command(uris: tuple[str, ...], as_json: bool, quiet: bool) -> int:
     """Hash what is held again, and tell what is damaged.
 
-    Without a URI, all that is held. Exit 4 while anything is damaged or missing. What is damaged is moved to quarantine, where it is kept, and is never served; a pull fetches it again.
+    Without a URI, all that is held. Exit 4 while anything is damaged or missing. What is damaged is moved to
+    quarantine, where it is kept, and is never served; a pull fetches it again.
     """
     began = time.monotonic()
     checked = checked_bytes = 0
@@ -70,7 +71,7 @@ def _tell_fault(fault: modelcask.Verified) -> None:
     if fault.verdict is modelcask.Verdict.UNREADABLE:
         streams.tell("    the disk could not be read, or the file was replaced meanwhile: verify again, check the disk")
     elif fault.uses:
-        streams.tell(f"    fetch it again: modelcask pull --refresh {without_kind(fault.uses[0][0])}")
+        streams.tell(f"    fetch it again: modelcask pull {file_uri(*fault.uses[0])}")
     else:
         streams.tell("    nothing needs it")
 

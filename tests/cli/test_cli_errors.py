@@ -1,0 +1,166 @@
+"""Whatever goes wrong is one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import modelcask
+from modelcask_cli import exits
+from modelcask_cli.commands import ls
+
+COMMAND = [sys.executable, "-m", "modelcask_cli"]
+
+
+def test_every_public_error_has_an_exit_code_with_a_meaning() -> None:
+    """Each code that an error ends with is in the table, under the name that the design gives it."""
+    found = exits.errors_by_code()
+    assert set(found) <= set(exits.MEANINGS)
+    assert set(found) == set(range(1, 11))
+    assert found[4] == ["DigestMismatchError", "SizeMismatchError", "VerificationError"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["pull"], "error: Missing argument 'URI...'; see: modelcask pull --help"),
+        (["ls", "--sort", "colour"], "error: Invalid value for '--sort': 'colour' is not one of"),
+        (["path", "a", "b"], "error: Got unexpected extra argument (b); see: modelcask path --help"),
+        (["fetch"], "error: No such command 'fetch'"),
+        (["ls", "--no-such"], "error: No such option"),
+    ],
+)
+def test_words_that_are_wrong_are_one_line_and_exit_two(run: Any, arguments: list[str], line: str) -> None:
+    """The line says where to read on."""
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    [said] = ended.err.splitlines()
+    assert said.startswith(line)
+    assert "--help" in said
+
+
+def test_no_command_shows_the_help(run: Any) -> None:
+    """It is no success: nothing was asked for."""
+    ended = run()
+    assert (ended.code, ended.out) == (2, "")
+    assert "Commands:" in ended.err
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_goes_to_stdout(run: Any, option: str) -> None:
+    """For the whole and for a command."""
+    assert run(option).out.startswith("Usage: modelcask ")
+    ended = run("pull", option)
+    assert ended.code == 0
+    assert ended.out.startswith("Usage: modelcask pull ")
+
+
+def test_the_version_is_the_packages(run: Any) -> None:
+    """In one line."""
+    from importlib.metadata import version  # noqa: PLC0415
+
+    assert run("--version").out == f"modelcask {version('modelcask')}\n"
+
+
+def test_a_bug_keeps_its_traceback_and_asks_to_be_reported(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1, and the last line says what it is."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("one by \x1b nothing")
+
+    monkeypatch.setattr(modelcask.ModelCache, "list_snapshots", broken)
+    ended = run("ls")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("Traceback")
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("error: internal error: ZeroDivisionError: one by \\x1b nothing; please report it")
+
+
+def test_messages_of_strangers_are_escaped(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second line or an escape code in a message stays in the one line, in plain text."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise modelcask.PolicyError("no\nerror: all is well \x1b[2J")
+
+    monkeypatch.setattr(modelcask.ModelCache, "list_snapshots", refused)
+    ended = run("ls")
+    assert (ended.code, ended.err) == (8, "error: no\\nerror: all is well \\x1b[2J\n")
+
+
+def test_ctrl_c_is_one_word_and_130(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no event loop runs."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(modelcask.ModelCache, "list_snapshots", interrupted)
+    ended = run("ls")
+    assert (ended.code, ended.err.strip()) == (130, "stopped")
+
+
+def test_sigterm_is_one_word_and_143(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal that ends services ends this tidily; what handled it before does so again afterwards."""
+    import signal  # noqa: PLC0415
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ls, "load_settings", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    ended = run("ls")
+    assert (ended.code, ended.err) == (143, "stopped\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    """``modelcask config | head -1`` says nothing on stderr."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as pipe:
+        done = subprocess.run([*COMMAND, "config"], stdout=pipe, stderr=subprocess.PIPE, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (exits.UNREAD, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_below_stdout_is_one_line() -> None:
+    """Output that was lost is a failure."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*COMMAND, "config"], stdout=full, stderr=subprocess.PIPE, timeout=300, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"error: the output cannot be written: No space left on device\n"
+
+
+def test_events_that_nobody_reads_do_not_stop_the_pull(model: Path, cask: Path) -> None:
+    """The bytes are wanted all the same; the exit code says that the lines were lost."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as pipe:
+        done = subprocess.run(
+            [*COMMAND, "pull", "--json", model.as_uri()], stdout=pipe, stderr=subprocess.PIPE, timeout=300, check=False
+        )
+    assert (done.returncode, done.stderr) == (exits.UNREAD, b"")
+    with modelcask.ModelCache(cask) as cache:
+        assert cache.lookup(model.as_uri()) is not None
+
+
+def test_verbosity_shows_the_log_of_modelcask_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings always, more with -v and -vv; a stranger's log never."""
+
+    def talk(*_: object, **__: object) -> list[object]:
+        for name in ("modelcask.store", "stranger"):
+            log = logging.getLogger(name)
+            log.debug("a detail")
+            log.info("a step")
+            log.warning("a \x1b warning")
+        return []
+
+    monkeypatch.setattr(modelcask.ModelCache, "list_snapshots", talk)
+    assert run("ls", "-q").err == "WARNING: a \\x1b warning\n"
+    assert [line.split()[2:] for line in run("-v", "ls", "-q").err.splitlines()] == [
+        ["modelcask.store", "INFO", "a", "step"],
+        ["modelcask.store", "WARNING", "a", "\\x1b", "warning"],
+    ]
+    assert len(run("-vv", "ls", "-q").err.splitlines()) == 3
