@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from modelcask.config import Setting, Settings, config_file, explain_settings, load_settings
     from modelcask.diagnosis import Check, Health
     from modelcask.digest import Digest
-    from modelcask.printable import SafeURL, display
     from modelcask.errors import (
         AccessDeniedError,
         BusyError,
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     )
     from modelcask.explanation import Explanation, PlannedFile, ShownFile, SnapshotDetail
     from modelcask.manager import ModelCache
+    from modelcask.printable import SafeURL, display
     from modelcask.rebuilding import Rebuilt
     from modelcask.removal import Removal, RemovalPlan
     from modelcask.types import Entry, Phase, Progress, ReplicaState, Snapshot, TrustLevel

@@ -47,9 +47,7 @@ class Digest:
                 f"{text[:80]!r} is not a digest: write algorithm:hex with one of {', '.join(HEX_LENGTHS)}"
             )
         if len(hexdigits) != length or _LOWER_HEX.fullmatch(hexdigits) is None:
-            raise InvalidDigestError(
-                f"{text[:80]!r} is not a digest: {algorithm} takes {length} lower-case hex digits"
-            )
+            raise InvalidDigestError(f"{text[:80]!r} is not a digest: {algorithm} takes {length} lower-case hex digits")
         return cls(algorithm, hexdigits)
 
     @classmethod

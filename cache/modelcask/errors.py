@@ -129,9 +129,7 @@ class SizeMismatchError(VerificationError):
         self.what = what
         self.expected = expected
         self.actual = actual
-        super().__init__(
-            f"{what} has the wrong size: expected {expected} bytes, got {actual}; nothing was published"
-        )
+        super().__init__(f"{what} has the wrong size: expected {expected} bytes, got {actual}; nothing was published")
 
 
 class StoreFullError(CacheError):
@@ -237,6 +235,4 @@ class SchemaVersionError(StorageError):
     def __init__(self, found: str, supported: str) -> None:
         self.found = found
         self.supported = supported
-        super().__init__(
-            f"the catalog has schema {found}, this modelcask knows up to {supported}; upgrade modelcask"
-        )
+        super().__init__(f"the catalog has schema {found}, this modelcask knows up to {supported}; upgrade modelcask")

@@ -10,18 +10,17 @@ with the stamp that was taken when the bytes were last proved, the blob is hashe
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelcask import locks
 from modelcask.catalog.lookup import Found, FoundRevision, LookupReader
 from modelcask.digest import Digest
 from modelcask.errors import NotCachedError
 from modelcask.layout import Layout
+from modelcask.proving import prove_again
 from modelcask.relpath import gguf_parts
 from modelcask.selection import Wanted, parts_of
 from modelcask.store import blobs, snapshots
@@ -32,10 +31,6 @@ from modelcask.uri import ModelURI
 
 if TYPE_CHECKING:
     from modelcask.catalog.catalog import Catalog
-
-_log = logging.getLogger("modelcask.store")
-
-_NOT_IN_TRASH = frozenset(ReplicaState) - {ReplicaState.TRASH}
 
 
 class Finder:
@@ -104,7 +99,7 @@ class Finder:
             return False
         if row.state is ReplicaState.PRESENT and blobs.stamp(self._layout, digest) == row.stamp:
             return True
-        return self._heal(digest, row.stamp)
+        return prove_again(self._layout, self._open_catalog(), digest, row.stamp)
 
     def _open(self) -> LookupReader | None:
         with self._guard:
@@ -117,7 +112,8 @@ class Finder:
 
     def _find_file(self, reader: LookupReader, uri: ModelURI) -> Found | None:
         if uri.pin is not None:
-            return reader.find_file_by_pin(uri.source, uri.pin, uri.path)
+            found = reader.find_file_by_pin(uri.source, uri.pin, uri.path)
+            return found if found is None or uri.revision in {None, found.revision} else None
         return reader.find_file(uri.source, ref=uri.ref, revision=uri.revision, path=uri.path)
 
     def _file_snapshot(self, reader: LookupReader, uri: ModelURI, first: Found) -> Snapshot | None:
@@ -160,34 +156,10 @@ class Finder:
             found = again
         if found.state is ReplicaState.PRESENT and _stamp(f"{folder}/{found.path}") == found.stamp:
             return True
-        if not self._heal(found.digest, found.stamp):
+        if not prove_again(self._layout, self._open_catalog(), found.digest, found.stamp):
             return False
         snapshots.link_entries(self._layout, source, found.revision, [(found.path, found.digest)])
         return True
-
-    def _heal(self, digest: Digest, recorded: StatStamp) -> bool:
-        """Prove again a blob that is not what its row says; False if it cannot be served."""
-        layout, catalog = self._layout, self._open_catalog()
-        before = blobs.stamp(layout, digest)
-        proved = before == recorded
-        if before is not None and not proved:
-            _log.info("the file of %s has changed since it was proved: hashing it again", digest)
-            proved = blobs.hash_blob(layout.blob(digest)) == digest.hex  # before the lock: it may take minutes (I5)
-        with locks.locked(layout.blob_lock(digest)):
-            now = blobs.stamp(layout, digest)
-            if now is None:
-                catalog.set_state(digest, ReplicaState.MISSING, expected=_NOT_IN_TRASH)
-                return False
-            if now != before:
-                return False  # it was replaced meanwhile; the next lookup sees by what
-            if not proved:
-                blobs.quarantine(layout, digest)
-                catalog.set_state(digest, ReplicaState.QUARANTINED, expected=_NOT_IN_TRASH)
-                _log.error("the file of %s was damaged; it is in quarantine now, pull it again", digest)
-                return False
-            catalog.refresh_stamp(digest, now, verified=True)
-            catalog.set_state(digest, ReplicaState.PRESENT, expected=_NOT_IN_TRASH)
-            return True
 
 
 def _stamp(path: str) -> StatStamp | None:

@@ -103,6 +103,7 @@ class Client:
             raise OfflineError(
                 f"{SafeURL(url)} needs the network, but offline mode is on; leave out --offline or MODELCASK_OFFLINE"
             )
+        status = 0
         first = hop = netpolicy.read_url(url)
         for _ in range(netpolicy.MAX_HOPS + 1):
             netpolicy.check_plain_http(hop, allowed=allow_http or self._settings.allow_http)
@@ -113,16 +114,17 @@ class Client:
                 guarded=netpolicy.host_of(hop) != netpolicy.host_of(first),
             )
             try:
-                if answer.status not in netpolicy.REDIRECTS:
+                status = answer.status
+                if status not in netpolicy.REDIRECTS:
                     _check_encoding(answer)
                     yield Response(answer, self._clock)
                     return
-                hop = netpolicy.next_hop(hop, answer.headers.get("Location"), status=answer.status)
+                hop = netpolicy.next_hop(hop, answer.headers.get("Location"), status=status)
                 await _drain(answer)
             finally:
                 answer.close()
         raise ResponseError(
-            f"{SafeURL(url)} redirects more than {netpolicy.MAX_HOPS} times", status=answer.status, retryable=False
+            f"{SafeURL(url)} redirects more than {netpolicy.MAX_HOPS} times", status=status, retryable=False
         )
 
     async def _send(

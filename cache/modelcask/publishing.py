@@ -4,60 +4,105 @@ Order, for a group of sealed files (I1, I4, I5)::
 
     lease each digest            from here on no collector takes it
     take the stripe locks        in order, so that two groups cannot wait for each other
-    read the rows
+    read the rows                a blob that is there but has changed is proved first, without the locks
     link() into blobs/           visible, but nobody is told of it
     sync the folders
     commit the rows              the point of no return: from here on it is served
-    remove the partials, free the locks
+    free the locks
 
-Killed before the commit: the partial is still there, and the next attempt finds the same inode under the blob's
-name, or nothing. Killed after it: the partial is left over and is removed by whoever takes its key next.
+The partials, a second name of the same inodes, stay until the revision is recorded, so that a crash before that
+costs no second download. ``retire`` removes them and renews the stamps, for losing a name changes a file's ctime.
+Killed before the commit, the next attempt finds the same inode under the blob's name, or nothing. Killed before
+``retire``, the next pull that meets the blob sweeps the partial away.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from modelcask import locks
 from modelcask.catalog.catalog import Catalog, NewBlob
+from modelcask.catalog.rows import BlobRow
+from modelcask.digest import Digest
+from modelcask.errors import StorageError
 from modelcask.layout import Layout
+from modelcask.proving import prove_again
 from modelcask.store import blobs, fs
 from modelcask.store.sealed import SealedFile, discard_partial
 from modelcask.store.sessions import Session
-from modelcask.types import StatStamp
 
 _GROUP: Final = 64
+_ROUNDS: Final = 5
 
 
-def publish(layout: Layout, catalog: Catalog, session: Session, group: Sequence[SealedFile]) -> dict[str, StatStamp]:
-    """Make sealed files visible, all in one transaction; return the stamp of each blob by its hex.
+def publish(layout: Layout, catalog: Catalog, session: Session, group: Sequence[SealedFile]) -> None:
+    """Make sealed files visible, all in one transaction.
 
-    Idempotent: a blob that is there already stays, and ours is dropped. The stamps are those after the
-    partials are gone, since removing a hard link changes a file's ctime; record them with the revision.
+    Idempotent: a blob that is there already stays, and ours is dropped when it is retired.
+
+    Raises:
+        StorageError: a blob's file never stops changing.
     """
     for sealed in group:
         session.lease(sealed.digest)
-    with contextlib.ExitStack() as stack:
-        for path in sorted({layout.blob_lock(sealed.digest) for sealed in group}):
-            stack.enter_context(locks.locked(path))
-        for sealed in group:
-            row = catalog.find_blob(sealed.digest)
-            state, stamp = (row.state, row.stamp) if row is not None else (None, None)
-            blobs.place(layout, sealed, state, stamp)
-        for folder in sorted({layout.blob(sealed.digest).parent for sealed in group}):
-            fs.sync_folder("blob", folder)
-        catalog.record_blobs(
-            [
-                NewBlob(sealed.digest, sealed.size_bytes, sealed.digests, _stamp(layout, sealed))
-                for sealed in {sealed.digest: sealed for sealed in group}.values()
-            ]
-        )
-        for sealed in group:
-            discard_partial(sealed.path.parent)
-        return {sealed.digest.hex: _stamp(layout, sealed) for sealed in group}
+    for _ in range(_ROUNDS):
+        with _stripes(layout, group):
+            rows = {sealed.digest: catalog.find_blob(sealed.digest) for sealed in group}
+            doubtful = [row for sealed in group if (row := _place(layout, sealed, rows[sealed.digest])) is not None]
+            if not doubtful:
+                for folder in sorted({layout.blob(sealed.digest).parent for sealed in group}):
+                    fs.sync_folder("blob", folder)
+                _commit(layout, catalog, group)
+                return
+        for row in doubtful:
+            prove_again(layout, catalog, row.digest, row.stamp)
+    raise StorageError(f"{layout.blob(doubtful[0].digest)} keeps changing: something else writes to the store")
+
+
+def retire(layout: Layout, catalog: Catalog, published: Sequence[SealedFile]) -> None:
+    """Remove the partials of published files, and renew the stamps of the blobs that lost a name by that."""
+    for start in range(0, len(published), _GROUP):
+        group = published[start : start + _GROUP]
+        with _stripes(layout, group):
+            for sealed in group:
+                discard_partial(sealed.path.parent)
+            _commit(layout, catalog, [sealed for sealed in group if _lost_a_name(layout, catalog, sealed.digest)])
+
+
+def sweep(layout: Layout, catalog: Catalog, key: str, digest: Digest) -> None:
+    """Remove the partial of a key whose file is held as the blob ``digest``, if nobody has the key's lock."""
+    folder = layout.partial(key)
+    if not folder.exists():
+        return
+    lock = locks.try_lock(layout.key_lock(key))
+    if lock is None:
+        return
+    try:
+        with locks.locked(layout.blob_lock(digest)):
+            discard_partial(folder)
+            now = blobs.stamp(layout, digest)
+            if now is not None and _lost_a_name(layout, catalog, digest):
+                catalog.refresh_stamp(digest, now, verified=False)
+    finally:
+        lock.release(remove=True)
+
+
+def _lost_a_name(layout: Layout, catalog: Catalog, digest: Digest) -> bool:
+    """Say whether a blob's stamp is as recorded but for the time of the last change of its inode."""
+    row, now = catalog.find_blob(digest), blobs.stamp(layout, digest)
+    return row is not None and now is not None and now != row.stamp and now == replace(row.stamp, ctime_ns=now.ctime_ns)
+
+
+def _place(layout: Layout, sealed: SealedFile, row: BlobRow | None) -> BlobRow | None:
+    """Give a sealed file its name; return the row of the file that has it and is to be proved first."""
+    if row is None:
+        blobs.place(layout, sealed, None, None)
+        return None
+    return None if blobs.place(layout, sealed, row.state, row.stamp) else row
 
 
 class Publisher:
@@ -67,16 +112,25 @@ class Publisher:
         self._layout = layout
         self._catalog = catalog
         self._session = session
-        self._waiting: list[tuple[SealedFile, asyncio.Future[StatStamp]]] = []
+        self._waiting: list[tuple[SealedFile, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def publish(self, sealed: SealedFile) -> StatStamp:
-        """Return when the file is visible, with the stamp of its blob."""
-        future: asyncio.Future[StatStamp] = asyncio.get_running_loop().create_future()
+    async def publish(self, sealed: SealedFile) -> None:
+        """Return when the file is visible. Cancelled, it still waits until the file is visible or refused.
+
+        The caller holds the lock of the file's key until then: nobody else may touch the partial meanwhile.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((sealed, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        return await future
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()
+            raise
 
     async def close(self) -> None:
         """Return when no group is being committed any more."""
@@ -86,18 +140,35 @@ class Publisher:
     async def _run(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting[:_GROUP], self._waiting[_GROUP:]
-            files = [sealed for sealed, _ in group]
             try:
-                stamps = await asyncio.to_thread(publish, self._layout, self._catalog, self._session, files)
-            except BaseException as error:  # noqa: BLE001 - handed to those who wait
-                for _, future in group:
-                    if not future.done():
+                await self._publish([sealed for sealed, _ in group])
+            except BaseException:  # noqa: BLE001 - each is tried alone, so that only the faulty one fails
+                for sealed, future in group:
+                    try:
+                        await self._publish([sealed])
+                    except BaseException as error:  # noqa: BLE001 - handed to who waits for it
                         future.set_exception(error)
-                continue
-            for sealed, future in group:
-                if not future.done():
-                    future.set_result(stamps[sealed.digest.hex])
+                    else:
+                        future.set_result(None)
+            else:
+                for _, future in group:
+                    future.set_result(None)
+
+    async def _publish(self, group: list[SealedFile]) -> None:
+        await asyncio.to_thread(publish, self._layout, self._catalog, self._session, group)
 
 
-def _stamp(layout: Layout, sealed: SealedFile) -> StatStamp:
-    return StatStamp.of(layout.blob(sealed.digest).stat(follow_symlinks=False))
+@contextlib.contextmanager
+def _stripes(layout: Layout, group: Sequence[SealedFile]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for path in sorted({layout.blob_lock(sealed.digest) for sealed in group}):
+            stack.enter_context(locks.locked(path))
+        yield
+
+
+def _commit(layout: Layout, catalog: Catalog, group: Sequence[SealedFile]) -> None:
+    stamps = {sealed.digest: blobs.stamp(layout, sealed.digest) for sealed in group}
+    found = {sealed.digest: (sealed, stamp) for sealed in group if (stamp := stamps[sealed.digest]) is not None}
+    catalog.record_blobs(
+        [NewBlob(sealed.digest, sealed.size_bytes, sealed.digests, stamp) for sealed, stamp in found.values()]
+    )

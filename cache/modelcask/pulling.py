@@ -32,7 +32,7 @@ from modelcask.fetch.download import download
 from modelcask.finding import Finder
 from modelcask.layout import Layout, ingest_key
 from modelcask.net import Client
-from modelcask.publishing import Publisher
+from modelcask.publishing import Publisher, retire, sweep
 from modelcask.recording import Held, record
 from modelcask.selection import Wanted, choose, with_pin
 from modelcask.sources import find_source
@@ -145,7 +145,8 @@ class Puller:
         if row is None or not self._shared.finder.claim(row.digest):
             return None
         file = RemoteFile(uri.path, row.size_bytes, (uri.pin,), HTTPLocation(uri.fetch_url))
-        return Resolution(uri, None, (file,), complete=False)
+        # The source was not asked, so nothing is said of what its plain URI means now.
+        return Resolution(replace(uri, ref=None), None, (file,), complete=False)
 
 
 class _Pull:
@@ -162,6 +163,7 @@ class _Pull:
         self._held: dict[str, Held] = {}
         self._meters: dict[str, _Meter] = {}
         self._last_lock: locks.Lock | None = None
+        self._published: list[SealedFile] = []
 
     def plan(self) -> list[tuple[RemoteFile, bool]]:
         return [(file, self._find_held(file) is not None) for file in self._files]
@@ -181,6 +183,7 @@ class _Pull:
                 [file.path for file in self._files],
                 self._held,
             )
+            await asyncio.to_thread(retire, self._shared.layout, self._shared.catalog, self._published)
         finally:
             if self._last_lock is not None:
                 self._last_lock.release(remove=True)
@@ -217,7 +220,11 @@ class _Pull:
                 row = catalog.find_blob_in_source(self._uri.source, promised)
             if row is None or (file.size_bytes is not None and row.size_bytes != file.size_bytes):
                 continue
+            computed = {digest.algorithm: digest for digest in row.digests}
+            if any(computed.get(promise.algorithm, promise) != promise for promise in file.digests):
+                continue  # one promise fits and another does not: let the transfer say which
             if self._shared.finder.claim(row.digest):
+                sweep(self._shared.layout, catalog, self._key(file), row.digest)
                 return Held(row.digest, row.digests, row.size_bytes)
         return self._find_recorded(file)
 
@@ -232,7 +239,10 @@ class _Pull:
         if entry is None or entry.blob is None:
             return None
         row = self._shared.catalog.find_blob(entry.blob)
-        return None if row is None else Held(row.digest, row.digests, row.size_bytes)
+        if row is None:
+            return None
+        sweep(self._shared.layout, self._shared.catalog, self._key(file), row.digest)
+        return Held(row.digest, row.digests, row.size_bytes)
 
     def _check_room(self, missing: list[RemoteFile]) -> None:
         needed = 0
@@ -255,8 +265,9 @@ class _Pull:
                 if sealed is None:
                     return
                 # The slot is free for the next file; the lock is not before the blob is visible.
-                stamp = await self._shared.publisher.publish(sealed)
-                self._held[file.path] = Held(sealed.digest, sealed.digests, sealed.size_bytes, fetched, stamp)
+                await self._shared.publisher.publish(sealed)
+                self._published.append(sealed)
+                self._held[file.path] = Held(sealed.digest, sealed.digests, sealed.size_bytes, fetched)
                 self._report(file, Phase.DONE, sealed.size_bytes)
                 if last:
                     # Without a promised digest others find the file only when its revision is recorded. Only a

@@ -7,20 +7,25 @@ find the revision.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from modelcask import locks
 from modelcask.catalog.catalog import Catalog, RevisionRecord
 from modelcask.digest import Digest
-from modelcask.errors import DigestMismatchError
+from modelcask.errors import CorruptStoreError, DigestMismatchError
 from modelcask.layout import Layout, ingest_key
 from modelcask.selection import parts_of
 from modelcask.store import manifests, snapshots
 from modelcask.store.manifests import Manifest, ManifestEntry, ManifestRef
-from modelcask.types import Entry, RemoteFile, Resolution, Snapshot, StatStamp, TrustLevel
+from modelcask.types import Entry, RemoteFile, Resolution, Snapshot, TrustLevel
 from modelcask.uri import ModelURI
+
+_log = logging.getLogger("modelcask.store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +36,6 @@ class Held:
     digests: tuple[Digest, ...]
     size_bytes: int
     bytes_fetched: int = 0
-    stamp: StatStamp | None = None
-    """The blob's stamp, where it was published just now."""
 
 
 def record(
@@ -64,18 +67,37 @@ def record(
             {name: ManifestRef(now, entrypoint) for name, entrypoint in refs.items()},
             tuple(_manifest_entry(entry, held.get(entry.path)) for entry in entries),
         )
-        former = manifests.read_manifest(layout.manifest(uri.source, revision))
-        manifests.write_manifest(layout, manifests.merge(former, manifest))
+        manifests.write_manifest(layout, manifests.merge(_former(layout, catalog, manifest), manifest))
         links = [(entry.path, entry.blob) for entry in entries if entry.blob is not None]
         folder = snapshots.link_entries(layout, uri.source, revision, links)
-        stamps = {one.blob: one.stamp for one in held.values() if one.stamp is not None}
         catalog.record_revision(
-            RevisionRecord(uri.source, uri.scheme, revision, resolution.complete, refs, entries, stamps)
+            RevisionRecord(uri.source, uri.scheme, revision, resolution.complete, refs, entries, {})
         )
     finally:
         lock.release(remove=True)
     path = folder / (resolution.entrypoint or parts_of(uri, uri.path)[0])
     return Snapshot(uri.canonical, uri.source, revision, path, tuple(e for e in entries if e.path in set(chosen)))
+
+
+def _former(layout: Layout, catalog: Catalog, manifest: Manifest) -> Manifest | None:
+    """Return the revision's manifest as it is; a damaged one is made again from the catalog."""
+    try:
+        return manifests.read_manifest(layout.manifest(manifest.source, manifest.revision))
+    except CorruptStoreError as error:
+        _log.warning("%s; it is written again from the catalog", error)
+    row = catalog.find_revision(manifest.source, revision=manifest.revision)
+    entries = [] if row is None else catalog.list_entries(row.id)
+    known = (
+        ManifestEntry(
+            entry.path,
+            entry.size_bytes,
+            None if entry.blob is None else str(entry.blob),
+            promised=tuple(map(str, entry.promised)),
+            trust=entry.trust,
+        )
+        for entry in entries
+    )
+    return msgspec.structs.replace(manifest, listed=row is not None and row.listed, refs={}, entries=tuple(known))
 
 
 def _entry(uri: ModelURI, file: RemoteFile, held: Held | None) -> Entry:

@@ -11,8 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from modelcask.printable import display
 from modelcask.errors import PolicyError
+from modelcask.printable import display
 
 MAX_PATH_BYTES = 1024
 MAX_COMPONENT_BYTES = 255

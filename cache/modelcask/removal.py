@@ -1,10 +1,13 @@
 """Removing what a URI names: first a plan that a person can read, then its execution.
 
-Order of the execution, and why a crash in it is safe: rows first, files second (I1). Entries are forgotten in
-one transaction; from there no lookup finds them. Then the links and the manifest go. Then each blob that no
-entry refers to any more is condemned in the catalog, *after that* the sessions are read (I4), and what no live
-process has leased is deleted under its stripe lock: row, then file. Killed anywhere, what is left is bytes that
-nobody refers to, which the collector takes.
+Order of the execution, and why a crash in it is safe. The manifest forgets the entries, then their links go, then
+the rows, in one transaction; until that, lookups still find them (and make a missing link again), and removing
+can simply be repeated. Then each blob that no entry refers to any more is condemned in the catalog, *after that*
+the sessions are read (I4), and what no live process has leased is deleted under its stripe lock: row first, file
+second (I1). Killed there, what is left is bytes that nobody refers to, which the collector takes.
+
+A path that another live process was given keeps working until that process ends: neither the bytes nor the link
+behind it go before.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from modelcask import locks
 from modelcask.catalog.catalog import Catalog
 from modelcask.digest import Digest
+from modelcask.errors import CorruptStoreError
 from modelcask.finding import Finder, is_named
 from modelcask.layout import Layout, ingest_key
 from modelcask.store import blobs, manifests, snapshots
@@ -29,7 +33,6 @@ class RemovalPlan:
     uri: str
     source: str
     revision: str
-    revision_id: int
     paths: tuple[str, ...]
     """The entries that are held now and would be forgotten."""
     bytes_freed: int
@@ -70,7 +73,7 @@ def plan_removal(catalog: Catalog, finder: Finder, uri: ModelURI) -> RemovalPlan
             freed += size
         else:
             shared += size
-    return RemovalPlan(uri.canonical, uri.source, revision.key, revision.id, tuple(sorted(paths)), freed, shared)
+    return RemovalPlan(uri.canonical, uri.source, revision.key, tuple(sorted(paths)), freed, shared)
 
 
 def remove(layout: Layout, catalog: Catalog, plan: RemovalPlan) -> Removal:
@@ -78,9 +81,15 @@ def remove(layout: Layout, catalog: Catalog, plan: RemovalPlan) -> Removal:
     key = ingest_key(expected=None, source=plan.source, revision=plan.revision, path="")
     lock = locks.lock(layout.key_lock(key))
     try:
-        unreferenced = catalog.forget_entries(plan.revision_id, plan.paths)
-        snapshots.unlink_entries(layout, plan.source, plan.revision, plan.paths)
+        row = catalog.find_revision(plan.source, revision=plan.revision)
+        if row is None:
+            return Removal(plan, 0, ())  # somebody else has removed it since the plan was made
+        leased = _leased(layout)
+        held = {entry.path: entry.blob for entry in catalog.list_entries(row.id) if entry.path in plan.paths}
+        unused = [path for path, blob in held.items() if blob is None or blob.hex not in leased]
         _shrink_manifest(layout, plan)
+        snapshots.unlink_entries(layout, plan.source, plan.revision, unused)
+        unreferenced = catalog.forget_entries(row.id, plan.paths)
     finally:
         lock.release(remove=True)
     freed, in_use = _reclaim(layout, catalog, unreferenced)
@@ -88,19 +97,25 @@ def remove(layout: Layout, catalog: Catalog, plan: RemovalPlan) -> Removal:
 
 
 def _shrink_manifest(layout: Layout, plan: RemovalPlan) -> None:
-    manifest = manifests.read_manifest(layout.manifest(plan.source, plan.revision))
-    if manifest is None:
-        return
-    left = manifests.without(manifest, set(plan.paths))
-    if any(entry.blob is not None for entry in left.entries):
+    try:
+        manifest = manifests.read_manifest(layout.manifest(plan.source, plan.revision))
+    except CorruptStoreError:
+        manifest = None  # damaged: what stays cached of the revision is still in the catalog
+    left = None if manifest is None else manifests.without(manifest, set(plan.paths))
+    if left is not None and any(entry.blob is not None for entry in left.entries):
         manifests.write_manifest(layout, left)
     else:
         manifests.remove_manifest(layout, plan.source, plan.revision)
 
 
+def _leased(layout: Layout) -> frozenset[str]:
+    """Return the hex of every blob that another live process was given."""
+    return frozenset().union(*(digests for _, digests in read_leases(layout, except_own=True)))
+
+
 def _reclaim(layout: Layout, catalog: Catalog, candidates: list[Digest]) -> tuple[int, tuple[Digest, ...]]:
     condemned = catalog.condemn(candidates)
-    leased = frozenset().union(*(digests for _, digests in read_leases(layout, except_own=True)))
+    leased = _leased(layout)
     freed = 0
     in_use: list[Digest] = []
     for digest in condemned:

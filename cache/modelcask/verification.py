@@ -83,8 +83,8 @@ def _verify_one(layout: Layout, catalog: Catalog, row: BlobRow) -> Verdict:
             catalog.set_state(row.digest, ReplicaState.MISSING, expected=expected)
             return Verdict.MISSING
         if not good:
-            blobs.quarantine(layout, row.digest)
             catalog.set_state(row.digest, ReplicaState.QUARANTINED, expected=expected)
+            blobs.quarantine(layout, row.digest)
             return Verdict.DAMAGED
         catalog.refresh_stamp(row.digest, now, verified=True)
         if row.state in {ReplicaState.MISSING, ReplicaState.QUARANTINED}:

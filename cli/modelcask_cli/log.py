@@ -12,10 +12,7 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            streams.say(modelcask.display(self.format(record), 2000))
-        except Exception:  # noqa: BLE001 - what logging asks of a handler
-            self.handleError(record)
+        streams.say(modelcask.display(self.format(record), 2000))
 
 
 def show_log(verbosity: int) -> None:

@@ -290,13 +290,16 @@ unused_catalog, unused_reader = Catalog.open(layout), LookupReader(layout)
 fill(catalog, "parent", [1])
 look = lambda number: reader.find_file(SOURCE, ref="main", revision=None, path=f"file-{number}")
 assert look(1)
-inherited = reader._connection
-reader._guard.acquire()  # as another thread would hold it at the moment of the fork
+inherited = reader._connection, catalog._database._writer, catalog._database._reader
+reader._guard.acquire()  # as another thread would hold these at the moment of the fork
+catalog._database._turn.acquire()
 child = os.fork()
 if child == 0:
     try:
         assert look(1).revision == "parent"
-        assert reader._connection is not inherited
+        assert reader._connection is not inherited[0]
+        assert catalog._database._writer is not inherited[1]
+        assert catalog._database._reader is not inherited[2]
         fill(catalog, "child", [2])
         assert look(2).revision == "child"
         assert locks.try_lock(layout.schema_lock) is None  # it holds a lock of its own, as its parent does
@@ -307,6 +310,7 @@ if child == 0:
         sys.exit(1)
     sys.exit(0)
 reader._guard.release()
+catalog._database._turn.release()
 assert os.waitpid(child, 0)[1] == 0
 assert look(2).revision == "child"
 fill(catalog, "parent-again", [3])

@@ -58,8 +58,8 @@ def test_a_snapshot_tells_what_is_held_of_it(catalog: Catalog, clock: Clock) -> 
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        (None, {"hf://org/a_b", "hf://org/aXb", "hf://Org/a%b", "https://h/x.gguf"}),
-        ("*", {"hf://org/a_b", "hf://org/aXb", "hf://Org/a%b", "https://h/x.gguf"}),
+        (None, {"hf://org/a_b", "hf://org/aXb", "hf://Org/a%b", "https://h/x.gguf", "file:///a\\b"}),
+        ("*", {"hf://org/a_b", "hf://org/aXb", "hf://Org/a%b", "https://h/x.gguf", "file:///a\\b"}),
         ("hf://*", {"hf://org/a_b", "hf://org/aXb", "hf://Org/a%b"}),
         ("hf://org/a_b", {"hf://org/a_b"}),
         ("hf://org/a?b", {"hf://org/a_b", "hf://org/aXb"}),
@@ -73,12 +73,13 @@ def test_a_snapshot_tells_what_is_held_of_it(catalog: Catalog, clock: Clock) -> 
         ("hf", set()),
         ("'; DROP TABLE source; --", set()),
         ("\\", set()),
+        ("file:///a\\b", {"file:///a\\b"}),
     ],
 )
 def test_a_pattern_is_a_glob_over_the_whole_uri(catalog: Catalog, pattern: str | None, expected: set[str]) -> None:
     """``*`` and ``?`` are wild, everything else is itself, case included."""
     catalog.record_blobs([new_blob(1)])
-    for source in ("hf://org/a_b", "hf://org/aXb", "hf://Org/a%b", "https://h/x.gguf"):
+    for source in ("hf://org/a_b", "hf://org/aXb", "hf://Org/a%b", "https://h/x.gguf", "file:///a\\b"):
         catalog.record_revision(record("k", held("a", 1), source=source))
 
     rows = catalog.list_snapshots(pattern)

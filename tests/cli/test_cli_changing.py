@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import modelcask
+
 
 @pytest.fixture
 def pulled(run: Any, model: Path) -> tuple[str, Path]:
@@ -122,6 +124,36 @@ def test_verify_names_what_is_damaged_until_it_is_pulled_again(run: Any, pulled:
     assert run("verify").code == 0
 
 
+def test_a_fault_with_many_uses_names_some(run: Any, model: Path, pulled: tuple[str, Path]) -> None:
+    """And the plan of a removal some of the files: a person reads both."""
+    copies = [model.with_name(f"copy-{number}.gguf") for number in range(6)]
+    for copy in copies:
+        copy.write_bytes(model.read_bytes())
+    run("pull", *[copy.as_uri() for copy in copies])
+    damage(pulled[1])
+    lines = run("verify").lines
+    assert len([line for line in lines if "used by" in line]) == 5
+    assert "    and 2 more" in lines
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code", "advice"),
+    [
+        (modelcask.Verdict.UNREADABLE, 10, "verify again, check the disk"),
+        (modelcask.Verdict.DAMAGED, 4, "nothing needs it"),
+    ],
+)
+def test_what_the_disk_would_not_give_is_no_damage(
+    run: Any, monkeypatch: pytest.MonkeyPatch, verdict: modelcask.Verdict, code: int, advice: str
+) -> None:
+    """Its exit code is the storage's; and nobody is told to fetch what nothing needs."""
+    found = modelcask.Verified(modelcask.Digest("blake3", "0" * 64), 5, verdict, ())
+    monkeypatch.setattr(modelcask.ModelCache, "verify", lambda *_, **__: iter([found]))
+    ended = run("verify")
+    assert ended.code == code
+    assert advice in ended.lines[-1]
+
+
 def test_a_blob_that_is_gone_is_missing(run: Any, pulled: tuple[str, Path]) -> None:
     """Exit code 4 as for damage."""
     _, blob = pulled
@@ -159,6 +191,14 @@ def test_rebuild_tells_what_it_found(run: Any, pulled: tuple[str, Path]) -> None
     assert (ended.code, ended.out) == (0, "1 blob, 2.0 MB; 1 revision, 1 file\n")
     assert "left alone: " in ended.err
     assert "the former catalog is kept as " in ended.err
+
+
+def test_rebuild_names_what_is_not_held_any_more(run: Any, pulled: tuple[str, Path]) -> None:
+    """The manifest still knows the file; its bytes can be pulled again."""
+    pulled[1].unlink()
+    ended = run("rebuild")
+    assert ended.code == 0
+    assert f"not held any more: {pulled[0]} a.gguf; pull it again" in ended.err
 
 
 def test_rebuild_without_a_store_is_exit_three(run: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 import modelcask
-from modelcask_cli import exits
+from modelcask_cli import exits, stopping
 from modelcask_cli.commands import ls
 
 COMMAND = [sys.executable, "-m", "modelcask_cli"]
@@ -106,13 +108,48 @@ def test_ctrl_c_is_one_word_and_130(run: Any, monkeypatch: pytest.MonkeyPatch) -
 
 def test_sigterm_is_one_word_and_143(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal that ends services ends this tidily; what handled it before does so again afterwards."""
-    import signal  # noqa: PLC0415
-
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(ls, "load_settings", lambda: os.kill(os.getpid(), signal.SIGTERM))
     ended = run("ls")
     assert (ended.code, ended.err) == (143, "stopped\n")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+STUBBORN = """
+import asyncio
+from modelcask_cli import stopping
+
+async def stubborn():
+    print("begun", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("tidying", flush=True)
+        await asyncio.Event().wait()
+
+stopping.run(stubborn())
+"""
+
+
+def test_a_second_signal_ends_a_command_that_does_not_end() -> None:
+    """The first one waits for what is tidied up; a person need not."""
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "tidying\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+
+
+def test_a_cancellation_that_no_signal_asked_for_stays_one() -> None:
+    """It is a bug of ours, and must not be told as a stop."""
+
+    async def gives_up() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        stopping.run(gives_up())
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:

@@ -41,6 +41,16 @@ def test_a_repository_is_one_path_and_one_line(run: Any) -> None:
     assert run("path", "hf://acme/tiny").out == ended.out
 
 
+def test_a_large_repository_is_told_in_part(run: Any, hub: FakeHub) -> None:
+    """Explain lists twenty files and counts the rest; the plan of its removal names five."""
+    hub.add_repo("models", "acme/many", {f"part-{number:02}.txt": b"%d" % number for number in range(30)})
+    lines = run("explain", "hf://acme/many").lines
+    assert lines[-1].strip() == "and 10 more: --json lists all"
+    assert len([line for line in lines if "part-" in line]) == 20
+    run("pull", "-q", "hf://acme/many")
+    assert run("rm", "--dry-run", "hf://acme/many").err.splitlines()[0].endswith("part-04.txt and 25 more")
+
+
 @pytest.mark.usefixtures("hub")
 def test_globs_choose_the_files(run: Any) -> None:
     """The others are not even listed; explain tells what is missing."""

@@ -136,6 +136,14 @@ def test_explain_of_what_is_cached_names_its_path_and_asks_nobody(run: Any) -> N
     assert path in run("explain", url).out
 
 
+def test_explain_names_commit_and_pin(run: Any) -> None:
+    """What does not move is told apart from what may."""
+    lines = run("explain", "--offline", f"hf://org/repo@{'a' * 40}/m.gguf#sha256={'b' * 64}").lines
+    assert f"revision    {'a' * 40}" in lines
+    assert f"pin         sha256:{'b' * 64}" in lines
+    assert not any(line.startswith("ref ") for line in lines)
+
+
 def test_a_source_that_cannot_be_asked_is_told_and_is_no_failure(run: Any) -> None:
     """Offline, or a server that is gone: the reading of the URI is what was asked for."""
     ended = run("explain", "--offline", "hf:org/repo:Q4_K_M")

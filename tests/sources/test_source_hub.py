@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from modelcask.digest import Digest
 from modelcask.errors import ModelNotFoundError, PolicyError, ResponseError
 from modelcask.net import Client
 from modelcask.types import HTTPLocation, Resolution
+from origin import Origin
 
 Resolve = Callable[..., Awaitable[Resolution]]
 FILES = {
@@ -23,6 +24,7 @@ FILES = {
     "onnx/deep/notes with space.txt": b"notes",
     "empty.txt": b"",
 }
+COMMIT = "c" * 40
 TREE = "recursive=true&expand=false"
 QUANTS = {
     "tiny-Q4_K_M.gguf": b"four",
@@ -271,25 +273,37 @@ async def test_a_pinned_file_may_travel_in_the_clear_and_no_other(resolve: Resol
     ]
 
 
-async def test_a_mirror_without_promises_still_resolves(resolve: Resolve, hub: FakeHub) -> None:
-    """Digests that are missing or none are no promise; sizes and addresses are enough."""
-    commit = "c" * 40
-    from origin import Origin  # noqa: PLC0415 - only here a plain server plays the Hub
+@pytest.fixture
+def mirror() -> Iterator[Origin]:
+    with Origin() as server:
+        yield server
 
-    del hub
-    with Origin() as mirror:
-        mirror.add("/api/models/org/name/revision/main", b'{"sha": "%s"}' % commit.encode())
-        mirror.add(
-            f"/api/models/org/name/tree/{commit}",
-            b'[{"type": "file", "path": "a.bin", "oid": "not a digest", "size": 3},'
-            b' {"type": "file", "path": "b.bin", "size": 3, "lfs": {"oid": "ABC"}}, {"type": "file", "path": "c.bin"}]',
-        )
-        found = await resolve("hf://org/name", hf_endpoint=mirror.url)
+
+async def test_a_mirror_without_promises_still_resolves(resolve: Resolve, mirror: Origin) -> None:
+    """Digests that are missing or none are no promise; sizes and addresses are enough."""
+    mirror.add("/api/models/org/name/revision/main", b'{"sha": "%s"}' % COMMIT.encode())
+    mirror.add(
+        f"/api/models/org/name/tree/{COMMIT}",
+        b'[{"type": "file", "path": "a.bin", "oid": "not a digest", "size": 3},'
+        b' {"type": "file", "path": "b.bin", "size": 3, "lfs": {"oid": "ABC"}}, {"type": "file", "path": "c.bin"}]',
+    )
+    found = await resolve("hf://org/name", hf_endpoint=mirror.url)
     assert [(file.path, file.size_bytes, file.digests) for file in found.files] == [
         ("a.bin", 3, ()),
         ("b.bin", 3, ()),
         ("c.bin", None, ()),
     ]
+
+
+async def test_a_folder_holds_only_what_lies_in_it(resolve: Resolve, mirror: Origin) -> None:
+    """A mirror that answers with the whole tree for one folder does not make the pull larger."""
+    mirror.add(f"/api/models/org/name/paths-info/{COMMIT}", b'[{"type": "directory", "path": "onnx"}]')
+    mirror.add(
+        f"/api/models/org/name/tree/{COMMIT}/onnx",
+        b'[{"type": "file", "path": "onnx/m", "size": 3}, {"type": "file", "path": "onnx2/m", "size": 3}]',
+    )
+    found = await resolve(f"hf://org/name@{COMMIT}/onnx", hf_endpoint=mirror.url)
+    assert [file.path for file in found.files] == ["onnx/m"]
 
 
 async def test_nothing_is_written_and_nobody_else_is_asked(

@@ -24,12 +24,12 @@ GOOD, BAD = b"the right bytes", b"the wrong bytes"
 DIGEST = Digest("blake3", blake3(GOOD).hexdigest())
 
 LINK, KEEP = Placement.LINK, Placement.KEEP_INCUMBENT
-ASIDE, REPLACE = Placement.QUARANTINE_INCUMBENT, Placement.REPLACE_ORPHAN
+PROVE, REPLACE = Placement.PROVE_INCUMBENT, Placement.REPLACE_ORPHAN
 TABLE: dict[ReplicaState | None, tuple[Placement, Placement, Placement, Placement]] = {
     # row                      nothing there, same inode, as stamped, other
     None: (LINK, KEEP, REPLACE, REPLACE),
-    ReplicaState.PRESENT: (LINK, KEEP, KEEP, ASIDE),
-    ReplicaState.CONDEMNED: (LINK, KEEP, KEEP, ASIDE),
+    ReplicaState.PRESENT: (LINK, KEEP, KEEP, PROVE),
+    ReplicaState.CONDEMNED: (LINK, KEEP, KEEP, PROVE),
     ReplicaState.TRASH: (LINK, KEEP, REPLACE, REPLACE),
     ReplicaState.MISSING: (LINK, KEEP, REPLACE, REPLACE),
     ReplicaState.QUARANTINED: (LINK, KEEP, REPLACE, REPLACE),
@@ -38,7 +38,7 @@ TABLE: dict[ReplicaState | None, tuple[Placement, Placement, Placement, Placemen
 
 @pytest.mark.parametrize(("state", "incumbent"), list(itertools.product([None, *ReplicaState], Incumbent)))
 def test_what_becomes_of_a_sealed_file(state: ReplicaState | None, incumbent: Incumbent) -> None:
-    """The whole table: only what the catalog vouches for, and ourselves, stay; what had a row is kept as evidence."""
+    """The whole table: ourselves and what the catalog vouches for stay, the latter proved again if it has changed."""
     assert decide_placement(state, incumbent) is TABLE[state][list(Incumbent).index(incumbent)]
 
 
@@ -90,15 +90,13 @@ def test_a_blob_that_the_catalog_vouches_for_keeps_its_inode(layout: Layout, sea
     assert blobs.stamp(layout, DIGEST) == stamp
 
 
-def test_a_damaged_blob_is_kept_aside_and_replaced(layout: Layout, sealed: Path) -> None:
-    """The bytes may be all that is left of something else: they go to quarantine, ours take the name."""
+def test_a_blob_that_has_changed_is_neither_trusted_nor_replaced(layout: Layout, sealed: Path) -> None:
+    """Its bytes decide, and hashing them is not for the time under the lock: the caller is told."""
     stamp = stand(layout, GOOD)
     layout.blob(DIGEST).write_bytes(BAD)
-    blobs.place(layout, checked(sealed), ReplicaState.PRESENT, stamp)
-    assert layout.blob(DIGEST).samefile(sealed)
-    [kept] = layout.quarantine.iterdir()
-    assert kept.read_bytes() == BAD
-    assert kept.name.startswith(DIGEST.hex + ".")
+    assert not blobs.place(layout, checked(sealed), ReplicaState.PRESENT, stamp)
+    assert layout.blob(DIGEST).read_bytes() == BAD
+    assert sealed.exists()
 
 
 @pytest.mark.parametrize("left_over", [False, True], ids=["", "after a crash in between"])
@@ -119,7 +117,7 @@ def test_a_link_under_a_blobs_name_is_not_followed(layout: Layout, sealed: Path,
     victim = tmp_path / "victim"
     victim.write_bytes(GOOD)
     layout.blob(DIGEST).symlink_to(victim)
-    blobs.place(layout, checked(sealed), ReplicaState.PRESENT, StatStamp.of(victim.stat()))
+    assert blobs.place(layout, checked(sealed), None, None)
     assert not layout.blob(DIGEST).is_symlink()
     assert layout.blob(DIGEST).samefile(sealed)
     assert victim.read_bytes() == GOOD

@@ -166,7 +166,7 @@ class Hub:
             before, query = query, link.partition("#")[0].partition("?")[2]
             if query in {before, ""}:
                 break
-        raise ResponseError(f"{SafeURL(url)} is a list without end", status=answer.status_code, retryable=False)
+        raise ResponseError(f"{SafeURL(url)} is a list without end", status=200, retryable=False)
 
     def _ask(
         self, method: str, url: str, *, revision: str, form: Mapping[str, str | list[str]] | None = None
@@ -174,6 +174,7 @@ class Hub:
         headers = {"Accept-Encoding": "identity", "User-Agent": _user_agent()}
         if self.credential is not None:
             headers["Authorization"] = self.credential.value
+        status = 0
         hop = netpolicy.read_url(url)
         for _ in range(netpolicy.MAX_HOPS + 1):
             try:
@@ -181,7 +182,8 @@ class Hub:
                     answer = session.request(
                         method, str(hop), data=form, headers=headers, timeout=self._timeout(), follow_redirects=False
                     )
-                if answer.status_code not in netpolicy.REDIRECTS:
+                status = answer.status_code
+                if status not in netpolicy.REDIRECTS:
                     hf_raise_for_status(answer)
                     return answer
             except HfHubHTTPError as error:
@@ -190,7 +192,7 @@ class Hub:
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 raise _translated(error, SafeURL(str(hop))) from error
             hop = self._next_hop(hop, answer)
-        raise ResponseError(f"{SafeURL(url)} redirects without end", status=answer.status_code, retryable=False)
+        raise ResponseError(f"{SafeURL(url)} redirects without end", status=status, retryable=False)
 
     def _next_hop(self, hop: URL, answer: httpx2.Response) -> URL:
         """Follow a redirect inside this Hub (a renamed repository); metadata from elsewhere proves nothing."""

@@ -41,15 +41,15 @@ class Placement(Enum):
 
     LINK = "link"
     KEEP_INCUMBENT = "keep incumbent"
-    QUARANTINE_INCUMBENT = "quarantine incumbent, then link"
+    PROVE_INCUMBENT = "prove incumbent, then decide again"
     REPLACE_ORPHAN = "replace orphan"
 
 
 def decide_placement(state: ReplicaState | None, incumbent: Incumbent) -> Placement:
     """Return what to do with a sealed file whose digest is already known as ``state`` (None: no row).
 
-    A file that the catalog vouches for and whose stamp still holds stays: an object keeps its inode. Ours was
-    just proved, so whatever else stands there gives way; what had a row goes to quarantine as evidence.
+    An object keeps its inode: a file that the catalog vouches for stays, if its stamp still holds or, where it
+    does not, if its bytes do. Whatever else stands there was never proved, and ours was just now.
     """
     match incumbent:
         case Incumbent.NOTHING:
@@ -59,7 +59,7 @@ def decide_placement(state: ReplicaState | None, incumbent: Incumbent) -> Placem
         case Incumbent.AS_STAMPED if state in {ReplicaState.PRESENT, ReplicaState.CONDEMNED}:
             return Placement.KEEP_INCUMBENT
         case _ if state is ReplicaState.PRESENT or state is ReplicaState.CONDEMNED:
-            return Placement.QUARANTINE_INCUMBENT
+            return Placement.PROVE_INCUMBENT
         case _:
             return Placement.REPLACE_ORPHAN
 
@@ -75,30 +75,29 @@ def look(path: Path, inode: int, stamp: StatStamp | None) -> Incumbent:
     return Incumbent.AS_STAMPED if StatStamp.of(found) == stamp else Incumbent.OTHER
 
 
-def place(layout: Layout, sealed: SealedFile, state: ReplicaState | None, stamp: StatStamp | None) -> None:
-    """Give the sealed file its name among the blobs. The caller holds the stripe lock, then syncs the folder.
+def place(layout: Layout, sealed: SealedFile, state: ReplicaState | None, stamp: StatStamp | None) -> bool:
+    """Give the sealed file its name among the blobs, unless a good one has it; return False if that is to be proved.
 
-    The name becomes visible here, but nobody is told of it before the row is committed (I1).
+    The caller holds the stripe lock. It syncs the folder after this, or frees the lock, lets the incumbent be proved
+    and comes again. The name becomes visible here, but nobody is told of it before the row is committed (I1).
 
     Raises:
         BusyError: under the sealed file's path there is another one now.
     """
-    digest = sealed.digest
-    path = layout.blob(digest)
+    path = layout.blob(sealed.digest)
     match decide_placement(state, look(path, sealed.inode, stamp)):
-        case Placement.KEEP_INCUMBENT:
-            return
-        case Placement.QUARANTINE_INCUMBENT:
-            quarantine(layout, digest)
+        case Placement.PROVE_INCUMBENT:
+            return False
         case Placement.REPLACE_ORPHAN:
-            beside = path.with_name(f".{digest.hex}")
+            beside = path.with_name(f".{sealed.digest.hex}")
             fs.unlink("blob", beside)
             _link(sealed, beside)
             fs.rename("blob", beside, path)
-            return
         case Placement.LINK:
+            _link(sealed, path)
+        case Placement.KEEP_INCUMBENT:
             pass
-    _link(sealed, path)
+    return True
 
 
 def _link(sealed: SealedFile, target: Path) -> None:
@@ -115,13 +114,17 @@ def _link(sealed: SealedFile, target: Path) -> None:
 def quarantine(layout: Layout, digest: Digest) -> Path | None:
     """Move a blob out of the way and keep it; return where it is, None if it was not there."""
     path = layout.blob(digest)
-    target = layout.quarantine / f"{digest.hex}.{time.time_ns()}"
+    target = _in_quarantine(layout, digest)
     if not os.path.lexists(path):
         return None
     fs.rename("quarantine", path, target)
     fs.sync_folder("quarantine", layout.quarantine)
     fs.sync_folder("quarantine", path.parent)
     return target
+
+
+def _in_quarantine(layout: Layout, digest: Digest) -> Path:
+    return layout.quarantine / f"{digest.hex}.{time.time_ns()}"
 
 
 def remove(layout: Layout, digest: Digest) -> int:

@@ -60,8 +60,8 @@ def free_bytes(path: Path) -> int:
     return room.f_bavail * room.f_frsize
 
 
-def make_folder(what: str, path: Path) -> None:
-    """Make a folder, 0700 whatever the umask, if it is not there."""
+def make_folder(what: str, path: Path) -> bool:
+    """Make a folder, 0700 whatever the umask, if it is not there; say whether it is new."""
     with translated(path):
         _step(f"{what}.mkdir")
         try:
@@ -69,8 +69,9 @@ def make_folder(what: str, path: Path) -> None:
         except FileExistsError:
             if not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-            return
+            return False
         path.chmod(FOLDER_MODE)
+        return True
 
 
 def close_to_others(what: str, path: Path) -> None:

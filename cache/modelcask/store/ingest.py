@@ -121,13 +121,11 @@ class Ingest:
         self._fd = fd
         self._has_meta = True
         found = os.fstat(fd)
-        if found.st_mode & stat.S_IWUSR:
-            self._rehash(journal.contiguous(journal.read(self._journal)))
-        elif found.st_size == (self._identity.size_bytes or found.st_size):
-            # Complete and sealed, but its process died before it was recorded: it lacks nothing but its proof.
-            starts = range(0, found.st_size, SEGMENT_BYTES)
-            self._rehash([Segment(start, min(SEGMENT_BYTES, found.st_size - start), b"") for start in starts])
-        else:
+        self._rehash(journal.contiguous(journal.read(self._journal)))
+        sealed = not found.st_mode & stat.S_IWUSR
+        if sealed and self._front != found.st_size and not self._abandoned:
+            # Its process died between sealing and recording it. Nobody may write to it any more (I2), so it is
+            # taken up as a whole or not at all.
             self._start_over()
 
     def _start_over(self) -> None:
@@ -153,7 +151,7 @@ class Ingest:
             check = blake3()
             for block in blocks:
                 check.update(block)
-            if segment.check and check.digest()[:16] != segment.check:
+            if check.digest()[:16] != segment.check:
                 break
             for block in blocks:
                 self._whole.update(block)
@@ -342,6 +340,11 @@ class Ingest:
             raise fault
         if os.fstat(self._fd).st_size != self._front:
             raise StorageError(f"{self._data} has not the length that was written; check the disk")
+        if self._front >= SEGMENT_BYTES and self._identity.resumable:
+            # Worth a second small file: killed before the revision is recorded, it need not come again.
+            self._close_segment(self._front)
+            if self._unsynced:
+                self._claim(self._unsynced)
         inode = os.fstat(self._fd).st_ino
         fd, self._fd = self._fd, -1
         try:

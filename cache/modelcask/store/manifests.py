@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from modelcask.errors import CorruptStoreError
+from modelcask.errors import CorruptStoreError, SchemaVersionError
 from modelcask.layout import Layout
 from modelcask.store import fs
 
@@ -55,7 +55,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 def write_manifest(layout: Layout, manifest: Manifest) -> None:
     """Put the manifest durably in place of the revision's former one."""
     path = layout.manifest(manifest.source, manifest.revision)
-    fs.make_folder("manifest", path.parent)
+    if fs.make_folder("manifest", path.parent):
+        fs.sync_folder("manifest", layout.manifests)
     fs.write_atomic("manifest", path, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 
 
@@ -64,6 +65,7 @@ def read_manifest(path: Path) -> Manifest | None:
 
     Raises:
         CorruptStoreError: it cannot be read.
+        SchemaVersionError: a newer modelcask has written it.
     """
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
@@ -72,7 +74,7 @@ def read_manifest(path: Path) -> Manifest | None:
     except (OSError, msgspec.DecodeError) as error:
         raise CorruptStoreError(f"the manifest {path} cannot be read: {error}") from error
     if manifest.format != FORMAT:
-        raise CorruptStoreError(f"the manifest {path} has format {manifest.format}, known is {FORMAT}")
+        raise SchemaVersionError(f"manifest format {manifest.format}", f"manifest format {FORMAT}")
     return manifest
 
 

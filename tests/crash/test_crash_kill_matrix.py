@@ -1,0 +1,165 @@
+"""Killed just before any step of a command, and the command run again: it succeeds, and nothing is lost or half there."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kill_jobs import Files, Preparation
+from zygote import Zygote
+
+ONE, TWO = random.Random(1).randbytes(100_000), random.Random(2).randbytes(2_500_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A command on a root that was brought to some state; the URIs are the names of files in ``sources``."""
+
+    verb: str
+    uris: tuple[str, ...]
+    before: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    found: frozenset[str] = frozenset({"one"})
+    """What lookups find after the recovery, from ``sources``."""
+    damaged: bytes | None = None
+    quarantine: tuple[int, ...] = (0,)
+    """How many files may be in quarantine in the end."""
+
+
+SCENARIOS = {
+    "making the root": Scenario("make", (), found=frozenset()),
+    "a first pull": Scenario("pull", ("one",)),
+    "a first pull into no root": Scenario("pull", ("one",)),
+    "a pull of two files at once": Scenario("pull", ("one", "two"), found=frozenset({"one", "two"})),
+    "a pull of bytes that are held": Scenario("pull", ("again",), (("pull", ("one",)),), frozenset({"one", "again"})),
+    "a pull of a pinned digest that is held": Scenario(
+        "pull", ("pinned",), (("pull", ("one",)),), frozenset({"one", "pinned"})
+    ),
+    "a pull over a damaged blob": Scenario(
+        "pull", ("again",), (("pull", ("one",)), ("damage", (ONE,))), frozenset({"one", "again"}), ONE, (1,)
+    ),
+    "a pull over a file that nobody recorded": Scenario("pull", ("one",), (("lose_row", (ONE,)),)),
+    "a removal": Scenario("rm", ("one",), (("pull", ("one", "two")),), frozenset({"two"})),
+    "a removal of bytes that another URI needs": Scenario(
+        "rm", ("one",), (("pull", ("one", "again")),), frozenset({"again"})
+    ),
+    "verifying a damaged blob": Scenario(
+        "verify", (), (("pull", ("one", "two")), ("damage", (ONE,))), frozenset({"two"}), ONE, (1,)
+    ),
+    "a rebuild": Scenario("rebuild", (), (("pull", ("one", "two")),), frozenset({"one", "two"})),
+    "a rebuild with a damaged blob": Scenario(
+        "rebuild", (), (("pull", ("one", "two")), ("damage", (ONE,))), frozenset({"two"}), ONE, (1,)
+    ),
+}
+NO_ROOT = {"making the root", "a first pull into no root"}
+
+
+@pytest.fixture(scope="module")
+def sources(yard: Path) -> dict[str, tuple[str, bytes]]:
+    """Return each name's URI and bytes: ``again`` and ``pinned`` have those of ``one``."""
+    folder = yard / "sources"
+    folder.mkdir()
+    found: dict[str, tuple[str, bytes]] = {}
+    for name, content in {"one": ONE, "again": ONE, "pinned": ONE, "two": TWO}.items():
+        path = folder / f"{name}.bin"
+        path.write_bytes(content)
+        found[name] = (path.as_uri(), content)
+    uri, _ = found["pinned"]
+    import hashlib
+
+    found["pinned"] = f"{uri}#sha256={hashlib.sha256(ONE).hexdigest()}", ONE
+    return found
+
+
+class Bench:
+    """Runs one scenario in roots of its own, as often as it is asked."""
+
+    def __init__(
+        self, name: str, zygote: Zygote, yard: Path, new_root: Path, sources: dict[str, tuple[str, bytes]]
+    ) -> None:
+        self.scenario = SCENARIOS[name]
+        self._zygote = zygote
+        self._new = None if name in NO_ROOT else new_root
+        self._root = yard / "root"
+        self.files: Files = dict(sources.values())
+        self._sources = sources
+        self._uris = tuple(sources[uri][0] for uri in self.scenario.uris)
+        self._before: Preparation = tuple(
+            (verb, tuple(sources[one][0] if isinstance(one, str) else one for one in arguments))
+            for verb, arguments in self.scenario.before
+        )
+        self._listing = sorted(yard.iterdir())
+
+    def _fresh(self) -> Path:
+        shutil.rmtree(self._root, ignore_errors=True)
+        if self._new is not None:
+            shutil.copytree(self._new, self._root)
+        return self._root
+
+    def steps(self) -> list[str]:
+        return list(
+            self._zygote.run("kill_jobs:list_steps", self._fresh(), self._before, self.scenario.verb, self._uris)
+        )
+
+    def kill(self, at: int) -> None:
+        child = self._zygote.start(
+            "kill_jobs:run_killed", self._fresh(), self._before, self.scenario.verb, self._uris, at
+        )
+        assert child.wait() == -9
+
+    def kill_again(self, at: int) -> None:
+        """Run the command where the last one was killed, and kill it too; it may be through before that."""
+        self._zygote.start("kill_jobs:run_killed", self._root, (), self.scenario.verb, self._uris, at).wait()
+
+    def check(self, after: str) -> None:
+        """Run the command again and compare what is there with what must be."""
+        scenario = self.scenario
+        found = self._zygote.run(
+            "kill_jobs:recover", self._root, scenario.verb, self._uris, self.files, scenario.damaged
+        )
+        quarantined = found.pop("quarantine")
+        orphans = found.pop("orphans")
+        assert found == {
+            "lies": [],
+            "found": {self._sources[name][0] for name in scenario.found},
+            "partials": [],
+            "litter": [],
+        }, after
+        assert quarantined in scenario.quarantine, after
+        assert orphans == [] or scenario.verb == "rm", after  # the collector's
+        assert sorted(self._root.parent.iterdir()) == sorted({*self._listing, self._root}), after
+
+
+@pytest.fixture(params=SCENARIOS)
+def bench(
+    request: pytest.FixtureRequest, zygote: Zygote, yard: Path, new_root: Path, sources: dict[str, tuple[str, bytes]]
+) -> Bench:
+    return Bench(request.param, zygote, yard, new_root, sources)
+
+
+def worth_a_kill(steps: list[str]) -> list[int]:
+    """Return the steps before which the disk is not as before the one ahead of them.
+
+    A sync changes nothing that a killed process leaves. Of many equal ones in a row (the 256 folders) three do.
+    """
+    kept: list[int] = []
+    for at, name in enumerate(steps):
+        same = [steps[at - back] for back in (1, 2, 3) if at >= back]
+        if at and ".f" in steps[at - 1]:
+            continue
+        if len(same) == 3 and set(same) == {name}:
+            continue
+        kept.append(at)
+    return kept
+
+
+def test_a_command_that_was_killed_anywhere_succeeds_when_it_is_run_again(bench: Bench) -> None:
+    """Rows name whole files, lookups give right bytes, and no partial or foreign name is left (I1 to I3)."""
+    steps = bench.steps()
+    for at in worth_a_kill(steps):
+        bench.kill(at)
+        bench.check(f"killed before step {at}, {steps[at]}")
