@@ -15,7 +15,7 @@ from memory_sink import MemorySink
 from modelcask.config import Settings
 from modelcask.digest import Digest
 from modelcask.fetch.download import download
-from modelcask.net import Client
+from modelcask.net.client import Client
 from modelcask.types import HTTPLocation, Phase, RemoteFile
 from origin import Origin, Script
 from reply import etag_of

@@ -182,7 +182,7 @@ _KNOWN = re.compile(
     rf"FORMAT|CACHEDIR\.TAG|catalog\.db(?:-wal|-shm)?|blobs|blobs/b3|blobs/b3/[0-9a-f]{{2}}|blobs/b3/[0-9a-f]{{2}}/{_HEX}"
     rf"|partial(?:/{_HEX}|/u[0-9a-f]{{63}})?|partial/[0-9a-u]+/(?:data|meta|journal)|trash|backups|backups/[a-z0-9-]+\.db(?:-wal|-shm)?|quarantine|quarantine/{_HEX}\.[0-9]+"
     rf"|sessions|sessions/{_UUID}"
-    rf"|locks|locks/(?:gc|schema|schema-rebuild|writer|blob-[0-9a-f]{{2}})"
+    rf"|locks|locks/(?:gc|schema|schema-rebuild|writer|blob-[0-9a-f]{{2}}|uri-(?:{_HEX}|u[0-9a-f]{{63}}))"
     rf"|manifests|manifests/[\w-][\w.-]+|manifests/[\w-][\w.-]+/[\w-][\w.-]*\.json"
     rf"|snapshots(?:/[\w-][\w.-]*)*"
 )

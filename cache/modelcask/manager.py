@@ -17,9 +17,9 @@ from modelcask.errors import CacheError, NotCachedError, NotFoundError
 from modelcask.explanation import Explanation, PlannedFile, SnapshotDetail
 from modelcask.finding import Finder
 from modelcask.layout import Layout
-from modelcask.selection import select
+from modelcask.selection import Wanted, select
 from modelcask.store.root import open_root, read_format
-from modelcask.types import ProgressCallback, Snapshot
+from modelcask.types import ProgressCallback, RemoteFile, Snapshot
 from modelcask.uri import ModelURI, parse_uri
 
 # The heavy parts (SQLAlchemy, aiohttp, huggingface_hub) are imported by the verbs that need them: a lookup
@@ -200,8 +200,7 @@ class ModelCache:
         reason = ""
         if cached is None:
             try:
-                async with self._pulling() as puller:
-                    files = await puller.plan(parsed, wanted=wanted)
+                files = await self._plan(parsed, wanted)
                 planned = tuple(PlannedFile(file.path, file.size_bytes, file.digests, held) for file, held in files)
             except CacheError as error:
                 reason = str(error)
@@ -293,6 +292,14 @@ class ModelCache:
         from modelcask.diagnosis import diagnose  # noqa: PLC0415
 
         return diagnose(self._layout, self.settings, self._open_catalog if self._exists() else None)
+
+    async def _plan(self, uri: ModelURI, wanted: Wanted | None) -> list[tuple[RemoteFile, bool]]:
+        if not self._exists():
+            from modelcask.resolving import plan_without_store  # noqa: PLC0415
+
+            return await plan_without_store(uri, wanted, self.settings)
+        async with self._pulling() as puller:
+            return await puller.plan(uri, wanted=wanted)
 
     def _exists(self) -> bool:
         return read_format(self._layout) is not None

@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 from modelcask import locks
@@ -68,9 +67,10 @@ def retire(layout: Layout, catalog: Catalog, published: Sequence[SealedFile]) ->
     for start in range(0, len(published), _GROUP):
         group = published[start : start + _GROUP]
         with _stripes(layout, group):
+            as_recorded = [sealed for sealed in group if _is_as_recorded(layout, catalog, sealed.digest)]
             for sealed in group:
                 discard_partial(sealed.path.parent)
-            _commit(layout, catalog, [sealed for sealed in group if _lost_a_name(layout, catalog, sealed.digest)])
+            _commit(layout, catalog, as_recorded)
 
 
 def sweep(layout: Layout, catalog: Catalog, key: str, digest: Digest) -> None:
@@ -83,18 +83,19 @@ def sweep(layout: Layout, catalog: Catalog, key: str, digest: Digest) -> None:
         return
     try:
         with locks.locked(layout.blob_lock(digest)):
+            as_recorded = _is_as_recorded(layout, catalog, digest)
             discard_partial(folder)
             now = blobs.stamp(layout, digest)
-            if now is not None and _lost_a_name(layout, catalog, digest):
+            if as_recorded and now is not None:
                 catalog.refresh_stamp(digest, now, verified=False)
     finally:
         lock.release(remove=True)
 
 
-def _lost_a_name(layout: Layout, catalog: Catalog, digest: Digest) -> bool:
-    """Say whether a blob's stamp is as recorded but for the time of the last change of its inode."""
-    row, now = catalog.find_blob(digest), blobs.stamp(layout, digest)
-    return row is not None and now is not None and now != row.stamp and now == replace(row.stamp, ctime_ns=now.ctime_ns)
+def _is_as_recorded(layout: Layout, catalog: Catalog, digest: Digest) -> bool:
+    """Say whether a blob's stamp holds: only then may a change that we make ourselves renew it."""
+    row = catalog.find_blob(digest)
+    return row is not None and blobs.stamp(layout, digest) == row.stamp
 
 
 def _place(layout: Layout, sealed: SealedFile, row: BlobRow | None) -> BlobRow | None:

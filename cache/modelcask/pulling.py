@@ -24,17 +24,17 @@ from modelcask.catalog.catalog import Catalog
 from modelcask.config import Settings
 from modelcask.errors import (
     CacheError,
-    OfflineError,
     RemoteChangedError,
     StoreFullError,
 )
 from modelcask.fetch.download import download
 from modelcask.finding import Finder
 from modelcask.layout import Layout, ingest_key
-from modelcask.net import Client
+from modelcask.net.client import Client
 from modelcask.publishing import Publisher, retire, sweep
 from modelcask.recording import Held, record
-from modelcask.selection import Wanted, choose, with_pin
+from modelcask.resolving import resolve, resolve_from_pin
+from modelcask.selection import Wanted, choose
 from modelcask.sources import find_source
 from modelcask.store import fs
 from modelcask.store.ingest import Ingest
@@ -43,7 +43,6 @@ from modelcask.store.sealed import SealedFile
 from modelcask.store.sessions import open_session
 from modelcask.types import (
     FileLocation,
-    HTTPLocation,
     Phase,
     Progress,
     ProgressCallback,
@@ -109,13 +108,7 @@ class Puller:
                 return _with_reuse(held)
         for last in (False, True):
             _say(progress, Progress(uri.canonical, "", Phase.RESOLVING))
-            resolution = await asyncio.to_thread(self._resolve_from_pin, uri)
-            if resolution is None and self._shared.settings.offline and source.needs_network:
-                raise OfflineError(f"{uri.canonical} is not in the cache, and the network is forbidden (offline)")
-            if resolution is None:
-                resolution = with_pin(
-                    await source(self._shared.settings, self._shared.client).resolve(uri, wanted=wanted)
-                )
+            resolution = await self._resolve(uri, wanted, progress)
             try:
                 return await _Pull(self._shared, resolution, wanted, progress).run()
             except RemoteChangedError:
@@ -128,25 +121,14 @@ class Puller:
 
         Asks the source. Changes nothing.
         """
-        resolution = await asyncio.to_thread(self._resolve_from_pin, uri)
-        if resolution is None:
-            adapter = find_source(uri.scheme)(self._shared.settings, self._shared.client)
-            if adapter.needs_network and self._shared.settings.offline:
-                raise OfflineError("the network is forbidden (offline)")
-            resolution = with_pin(await adapter.resolve(uri, wanted=wanted))
+        resolution = await self._resolve(uri, wanted, None)
         one = _Pull(self._shared, resolution, wanted, None)
         return await asyncio.to_thread(one.plan)
 
-    def _resolve_from_pin(self, uri: ModelURI) -> Resolution | None:
-        """Resolve a plain URL whose pinned bytes the store already holds: no network at all."""
-        if uri.pin is None or uri.repo is not None or uri.fetch_url is None:
-            return None
-        row = self._shared.catalog.find_blob(uri.pin)
-        if row is None or not self._shared.finder.claim(row.digest):
-            return None
-        file = RemoteFile(uri.path, row.size_bytes, (uri.pin,), HTTPLocation(uri.fetch_url))
-        # The source was not asked, so nothing is said of what its plain URI means now.
-        return Resolution(replace(uri, ref=None), None, (file,), complete=False)
+    async def _resolve(self, uri: ModelURI, wanted: Wanted | None, progress: ProgressCallback | None) -> Resolution:
+        shared = self._shared
+        known = await asyncio.to_thread(resolve_from_pin, uri, shared.catalog, shared.finder)
+        return known or await resolve(uri, wanted, shared.settings, shared.client, progress)
 
 
 class _Pull:
@@ -173,6 +155,8 @@ class _Pull:
         missing = [file for file in self._files if file.path not in self._held]
         await asyncio.to_thread(self._check_room, missing)
         reused = sum(held.size_bytes for held in self._held.values())
+        for file in missing:
+            self._report(file, Phase.RESOLVING)  # so that whoever draws the progress knows the whole job
         try:
             await self._fetch_all(missing)
             snapshot = await asyncio.to_thread(

@@ -30,7 +30,7 @@ def check_relpath(name: str) -> str:
     Raises:
         PolicyError: it is absolute, climbs out, is too long, or holds what a system reads as something else.
     """
-    reason = _fault(name)
+    reason = fault_of(name)
     if reason is not None:
         raise PolicyError(
             f"the file name {display(name)!r} is refused: {reason}; leave it out with --exclude, or ask its publisher"
@@ -81,7 +81,8 @@ def gguf_parts(name: str) -> tuple[str, ...]:
     return tuple(f"{match['stem']}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1))
 
 
-def _fault(name: str) -> str | None:  # noqa: PLR0911 - one return a rule reads best
+def fault_of(name: str) -> str | None:  # noqa: PLR0911 - one return a rule reads best
+    """Return why ``name`` may not become a path, None if it may."""
     if not name:
         return "it is empty"
     if any(unicodedata.category(char) in _UNSEEN for char in name):

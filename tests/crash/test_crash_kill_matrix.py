@@ -1,7 +1,8 @@
-"""Killed just before any step of a command, and the command run again: it succeeds, and nothing is lost or half there."""
+"""Killed before any step of a command, and the command run again: it succeeds, and nothing is lost or half there."""
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 from dataclasses import dataclass
@@ -69,8 +70,6 @@ def sources(yard: Path) -> dict[str, tuple[str, bytes]]:
         path.write_bytes(content)
         found[name] = (path.as_uri(), content)
     uri, _ = found["pinned"]
-    import hashlib
-
     found["pinned"] = f"{uri}#sha256={hashlib.sha256(ONE).hexdigest()}", ONE
     return found
 

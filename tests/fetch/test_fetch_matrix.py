@@ -43,7 +43,7 @@ from modelcask.config import Settings
 from modelcask.digest import Digest
 from modelcask.errors import CacheError
 from modelcask.fetch.download import download
-from modelcask.net import Client
+from modelcask.net.client import Client
 from modelcask.types import HTTPLocation, Phase, RemoteFile
 from origin import Origin, Script
 from reply import etag_of

@@ -37,7 +37,7 @@ from modelcask.errors import (
     ResponseError,
     TransferTimeoutError,
 )
-from modelcask.net import Client
+from modelcask.net.client import Client
 from modelcask.types import Credential
 from origin import TLS_MISSING, Origin
 from reply import Behaviour

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from modelcask.errors import CacheError, PolicyError, ResponseError
-from modelcask.netpolicy import (
+from modelcask.net.policy import (
     SpeedFloor,
     check_plain_http,
     is_loopback,

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from behaviours import Redirect
-from modelcask import netpolicy
 from modelcask.config import Settings
 from modelcask.errors import CacheError, ConnectionInterruptedError, PolicyError, ResponseError
-from modelcask.net import Client
+from modelcask.net import policy
+from modelcask.net.client import Client
 from modelcask.types import Credential
 from origin import TLS_MISSING, Origin
 
@@ -163,7 +163,7 @@ async def test_it_is_the_guard_that_refuses(
     origin: Origin, settings: Settings, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the verdict on addresses turned round, the same redirects go through: nothing else stops them."""
-    monkeypatch.setattr(netpolicy, "is_public_address", lambda _: True)
+    monkeypatch.setattr(policy, "is_public_address", lambda _: True)
     origin.add("/inside", CONTENT)
     origin.add("/a", b"", behaviours=[Redirect(f"http://{host}:{origin.port}/inside")])
     async with Client(replace(settings, allow_http=True)) as client:

@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict
 
 from modelcask.errors import AccessDeniedError, CacheError, ModelNotFoundError, ResponseError, RevisionNotFoundError
-from modelcask.netstatus import retry_after_s, status_error
+from modelcask.net.status import retry_after_s, status_error
 from modelcask.printable import SafeURL
 
 URL = SafeURL("https://hub.example/org/name/resolve/main/model.gguf?token=secret")

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from hub import FakeHub
 from modelcask.config import Settings
-from modelcask.net import Client
+from modelcask.net.client import Client
 from modelcask.sources import Wanted
 from modelcask.sources.huggingface import HuggingFaceSource
 from modelcask.types import Resolution

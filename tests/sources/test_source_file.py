@@ -142,8 +142,8 @@ async def test_a_loop_of_links_is_said(source: FileSource, tmp_path: Path) -> No
         await resolve(source, tmp_path / "a")
 
 
-async def test_a_local_file_that_is_not_wanted_is_left_out(source: FileSource, tmp_path: Path) -> None:
-    """Excluding the one file leaves an empty resolution that is not whole."""
+async def test_filters_do_not_apply_to_one_local_file(source: FileSource, tmp_path: Path) -> None:
+    """Filters narrow what means several files; a file that was named is meant."""
     (tmp_path / "m.gguf").write_bytes(b"")
     found = await source.resolve(parse_uri((tmp_path / "m.gguf").as_uri()), wanted=lambda _: False)
-    assert (found.files, found.complete) == ((), False)
+    assert ([file.path for file in found.files], found.complete) == (["m.gguf"], True)

@@ -18,7 +18,7 @@ from modelcask.errors import (
     PolicyError,
     ResponseError,
 )
-from modelcask.net import Client
+from modelcask.net.client import Client
 from modelcask.sources.http import HTTPSource
 from modelcask.types import HTTPLocation, RemoteFile, Resolution
 from modelcask.uri import parse_uri
@@ -194,8 +194,8 @@ async def test_plain_http_to_another_machine_needs_a_pin(settings: Settings, cli
         await resolve(f"http://name.invalid/m.gguf#sha256={SHA256}")
 
 
-async def test_a_file_that_is_not_wanted_is_left_out(origin: Origin, settings: Settings, client: Client) -> None:
-    """Excluding the one file leaves an empty resolution that is not whole."""
+async def test_filters_do_not_apply_to_one_url(origin: Origin, settings: Settings, client: Client) -> None:
+    """Filters narrow what means several files; a file that was named is meant."""
     uri = parse_uri(origin.add("/m.gguf", CONTENT))
     found = await HTTPSource(settings, client).resolve(uri, wanted=lambda path: path != "m.gguf")
-    assert (found.files, found.complete) == ((), False)
+    assert ([file.path for file in found.files], found.complete) == (["m.gguf"], True)

@@ -12,7 +12,8 @@ import pytest
 from hub import FakeHub
 from modelcask.digest import Digest
 from modelcask.errors import ModelNotFoundError, PolicyError, ResponseError
-from modelcask.net import Client
+from modelcask.net.client import Client
+from modelcask.selection import choose
 from modelcask.types import HTTPLocation, Resolution
 from origin import Origin
 
@@ -96,20 +97,19 @@ async def test_a_path_is_one_revision_and_one_entry(resolve: Resolve, hub: FakeH
     assert not found.complete
 
 
-async def test_a_folder_is_all_that_lies_below_it(resolve: Resolve, hub: FakeHub) -> None:
-    """A path that turns out to be a folder costs one more request, for its tree."""
+async def test_a_folder_is_resolved_with_the_whole_listing(resolve: Resolve, hub: FakeHub) -> None:
+    """A path that turns out to be a folder costs one more request; all names are told, so that the rest is known."""
     commit = hub.add_repo("models", "org/name", FILES | {"onnx2/x": b""})
     found = await resolve("hf://org/name/onnx")
     assert hub.calls[1:] == [
         f"POST /api/models/org/name/paths-info/{commit}",
-        f"GET /api/models/org/name/tree/{commit}/onnx?{TREE}",
+        f"GET /api/models/org/name/tree/{commit}?{TREE}",
     ]
-    assert sorted(file.path for file in found.files) == ["onnx/deep/notes with space.txt", "onnx/model.onnx"]
-    assert not found.complete
-    hub.clear()
+    assert sorted(file.path for file in found.files) == sorted([*FILES, "onnx2/x"])
+    assert found.complete
+    assert sorted(file.path for file in choose(found, None)) == ["onnx/deep/notes with space.txt", "onnx/model.onnx"]
     deep = await resolve(f"hf://org/name@{commit}/onnx/deep/")
-    assert hub.calls[-1] == f"GET /api/models/org/name/tree/{commit}/onnx%2Fdeep?{TREE}"
-    assert [file.path for file in deep.files] == ["onnx/deep/notes with space.txt"]
+    assert [file.path for file in choose(deep, None)] == ["onnx/deep/notes with space.txt"]
 
 
 @pytest.mark.parametrize("part", SPLIT)
@@ -232,13 +232,12 @@ async def test_an_endpoint_may_have_a_path(resolve: Resolve, hub: FakeHub) -> No
     assert hub.calls == ["GET /mirror/hf/api/models/org/name/revision/main?expand=sha"]
 
 
-async def test_what_is_not_wanted_is_left_out(resolve: Resolve, hub: FakeHub) -> None:
-    """A resolution is whole only if nothing was left out."""
+async def test_what_is_not_wanted_is_named_all_the_same(resolve: Resolve, hub: FakeHub) -> None:
+    """A filtered pull learns the whole listing, so that a lookup later knows what is missing."""
     hub.add_repo("models", "org/name", FILES)
     some = await resolve("hf://org/name", wanted=lambda path: path.endswith(".json"))
-    assert ([file.path for file in some.files], some.complete) == (["config.json"], False)
-    everything = await resolve("hf://org/name", wanted=lambda _: True)
-    assert (len(everything.files), everything.complete) == (len(FILES), True)
+    assert (len(some.files), some.complete) == (len(FILES), True)
+    assert [file.path for file in choose(some, lambda path: path.endswith(".json"))] == ["config.json"]
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a\\b", "CON.txt", "a/./b", "x\x1b[2J", "con/x", "end."])
@@ -259,6 +258,8 @@ async def test_names_that_are_one_on_some_systems_are_refused(resolve: Resolve, 
     hub.add_repo("models", "org/name", {"Model.bin": b"1", "model.bin": b"2"})
     with pytest.raises(PolicyError, match="on some systems"):
         await resolve("hf://org/name")
+    rest = await resolve("hf://org/name", wanted=lambda path: path == "Model.bin")
+    assert ([file.path for file in rest.files], rest.complete) == (["Model.bin"], False)
 
 
 async def test_a_pinned_file_may_travel_in_the_clear_and_no_other(resolve: Resolve, hub: FakeHub) -> None:
@@ -296,14 +297,14 @@ async def test_a_mirror_without_promises_still_resolves(resolve: Resolve, mirror
 
 
 async def test_a_folder_holds_only_what_lies_in_it(resolve: Resolve, mirror: Origin) -> None:
-    """A mirror that answers with the whole tree for one folder does not make the pull larger."""
+    """A folder whose name another one begins with does not make the pull larger."""
     mirror.add(f"/api/models/org/name/paths-info/{COMMIT}", b'[{"type": "directory", "path": "onnx"}]')
     mirror.add(
-        f"/api/models/org/name/tree/{COMMIT}/onnx",
+        f"/api/models/org/name/tree/{COMMIT}",
         b'[{"type": "file", "path": "onnx/m", "size": 3}, {"type": "file", "path": "onnx2/m", "size": 3}]',
     )
     found = await resolve(f"hf://org/name@{COMMIT}/onnx", hf_endpoint=mirror.url)
-    assert [file.path for file in found.files] == ["onnx/m"]
+    assert [file.path for file in choose(found, None)] == ["onnx/m"]
 
 
 async def test_nothing_is_written_and_nobody_else_is_asked(

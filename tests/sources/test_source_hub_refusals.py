@@ -28,7 +28,8 @@ from modelcask.errors import (
     RevisionNotFoundError,
     TransferTimeoutError,
 )
-from modelcask.net import Client, status_error
+from modelcask.net.client import Client
+from modelcask.net.status import status_error
 from modelcask.sources.blocking import in_thread
 from modelcask.sources.hub import Hub
 from modelcask.types import HTTPLocation, Resolution

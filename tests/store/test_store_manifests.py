@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelcask.errors import CorruptStoreError
+from modelcask.errors import CorruptStoreError, SchemaVersionError
 from modelcask.layout import Layout
 from modelcask.store import manifests
 from modelcask.store.manifests import Manifest, ManifestEntry, ManifestRef
@@ -113,17 +113,7 @@ def test_manifests_are_listed_in_order_without_what_is_unfinished(layout: Layout
     assert found == sorted(layout.manifest("hf://models/o/r", revision) for revision in ("r1", "r2"))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"\xff",
-        b'{"format": 1}',
-        msgspec.json.encode(manifest(HELD)).replace(b'"format":1', b'"format":2'),
-    ],
-)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"format": 1}', b'{"format": 1, "source": 7}'])
 def test_a_manifest_that_cannot_be_believed_is_named(layout: Layout, content: bytes) -> None:
     """The error says which file, so that a person can look at it."""
     path = layout.manifests / "x.json"
@@ -131,6 +121,32 @@ def test_a_manifest_that_cannot_be_believed_is_named(layout: Layout, content: by
     with pytest.raises(CorruptStoreError) as caught:
         manifests.read_manifest(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_manifest_of_a_newer_modelcask_is_not_called_damaged(layout: Layout) -> None:
+    """It is read by upgrading, not by repairing."""
+    path = layout.manifests / "x.json"
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest(HELD), format=2)))
+    with pytest.raises(SchemaVersionError):
+        manifests.read_manifest(path)
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_writing_and_the_removal(layout: Layout) -> None:
+    """Only of this revision: another one may be in the middle of its own."""
+    one, two = manifest(revision="r1"), manifest(revision="r2")
+    manifests.write_manifest(layout, one)
+    folder = layout.manifest(one.source, one.revision).parent
+    for again in (True, False):
+        left = folder / f".{layout.manifest(one.source, 'r1').name}.77-0000abcd"
+        other = folder / f".{layout.manifest(two.source, 'r2').name}.77-0000abcd"
+        left.write_bytes(b"{")
+        other.write_bytes(b"{")
+        if again:
+            manifests.write_manifest(layout, one)
+        else:
+            manifests.remove_manifest(layout, one.source, "r1")
+        assert not left.exists()
+        assert other.exists()
 
 
 def test_a_manifest_that_is_not_there_is_none(layout: Layout) -> None:

@@ -212,12 +212,13 @@ def test_a_redirect_is_followed_and_forgotten(nginx: Nginx, cache: modelcask.Mod
         ("listed/folder.gguf", 6, "is a web page, not the file"),
     ],
 )
-def test_an_answer_that_is_no_model_is_one_line(nginx: Nginx, cask: Path, name: str, code: int, told: str):
+def test_an_answer_that_is_no_model_is_refused(
+    nginx: Nginx, cache: modelcask.ModelCache, name: str, code: int, told: str
+):
     """nginx's pages for what is missing, denied or a folder never become a model."""
-    put(nginx, "listed/inside.gguf", b"GGUF")
-    (nginx.files / "listed" / "folder.gguf").mkdir()
-    ended = run("pull", f"{nginx.url}/{name}")
+    (nginx.files / "listed" / "folder.gguf").mkdir(parents=True)
+    with pytest.raises(modelcask.CacheError, match=told) as caught:
+        cache.pull(f"{nginx.url}/{name}")
 
-    assert ended.code == code
-    assert told in ended.error
-    assert list((cask / "blobs").glob("b3/*/*")) == []
+    assert caught.value.exit_code == code
+    assert list((cache.root / "blobs").glob("b3/*/*")) == []

@@ -65,9 +65,7 @@ def test_one_file_has_one_key_wherever_it_comes_from() -> None:
         for path in "xy"
     }
     assert by_digest == {digest.hex}
-    places = [
-        (source, rev, path) for source in ("a", "ab", "a/b") for rev in ("1", "b", None) for path in ("x", "b/x")
-    ]
+    places = [(source, rev, path) for source in ("a", "ab", "a/b") for rev in ("1", "b", None) for path in ("x", "b/x")]
     keys = {ingest_key(expected=None, source=source, revision=rev, path=path) for source, rev, path in places}
     assert len(keys) == len(places)
     assert digest.hex not in keys

@@ -79,18 +79,19 @@ class Catalog(CatalogReader):
 
     def refresh_stamp(self, digest: Digest, stamp: StatStamp, *, verified: bool) -> None:
         """Record how the blob's file looks now; ``verified``: its bytes were hashed, and are right."""
-        values = record.stamp_columns(stamp)
+        values = {"blob": digest.value, **record.stamp_columns(stamp)}
         if verified:
             values["verified_at"] = self.clock()
         with self._database.write() as connection:
-            connection.execute(record.update_replica(digest).values(values))
+            connection.execute(record.UPDATE_REPLICA, values)
 
     def set_state(self, digest: Digest, new: ReplicaState, *, expected: Collection[ReplicaState]) -> bool:
         """Set the state of a blob's bytes if it is one of ``expected``; say whether it was."""
-        values = {"state": new.value, "trashed_at": self.clock() if new is ReplicaState.TRASH else None}
-        statement = record.update_replica(digest).where(t.Replica.state.in_([state.value for state in expected]))
+        trashed_at = self.clock() if new is ReplicaState.TRASH else None
+        values = {"blob": digest.value, "state": new.value, "trashed_at": trashed_at}
+        statement = record.UPDATE_REPLICA.where(t.Replica.state.in_([state.value for state in expected]))
         with self._database.write() as connection:
-            return connection.execute(statement.values(values)).rowcount > 0
+            return connection.execute(statement, values).rowcount > 0
 
     def forget_entries(self, revision_id: int, paths: Collection[str] | None) -> list[Digest]:
         """Hold these paths of a revision no more (None: all of it); return the blobs that no entry refers to now.

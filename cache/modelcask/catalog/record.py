@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, select, update
 
 from modelcask.catalog import tables as t
 from modelcask.catalog.engine import batches, upsert
@@ -17,6 +17,12 @@ from modelcask.catalog.rows import LOCAL_STORE, RevisionState, to_signed
 from modelcask.digest import Digest
 from modelcask.errors import StorageError
 from modelcask.types import Entry, ReplicaState, StatStamp, TrustLevel
+
+UPDATE_REPLICA: Final = update(t.Replica).where(
+    t.Replica.store == LOCAL_STORE,
+    t.Replica.blob_id == select(t.Blob.id).where(t.Blob.blake3 == bindparam("blob")).scalar_subquery(),
+)
+"""Sets the columns it is given parameters for, in the local replica of ``blob`` (its BLAKE3)."""
 
 _STRENGTH: Final = {level.value: rank for rank, level in enumerate(TrustLevel)}
 
@@ -136,8 +142,9 @@ def record_revision(connection: Connection, record: RevisionRecord, now: int) ->
         _record_entries(connection, revision, batch)
     for name, entrypoint in record.refs.items():
         _move_ref(connection, source, name, revision=revision, entrypoint=entrypoint, now=now)
-    for digest, stamp in record.stamps.items():
-        connection.execute(update_replica(digest).values(stamp_columns(stamp)))
+    if record.stamps:
+        stamps = [{"blob": digest.value, **stamp_columns(stamp)} for digest, stamp in record.stamps.items()]
+        connection.execute(UPDATE_REPLICA, stamps)
     return revision
 
 
@@ -195,12 +202,6 @@ def blob_numbers(connection: Connection, digests: Sequence[Digest]) -> dict[Dige
     """Return the numbers of those of at most one batch of blobs that are recorded."""
     statement = select(t.Blob.blake3, t.Blob.id).where(t.Blob.blake3.in_({digest.value for digest in digests}))
     return {Digest("blake3", blake3.hex()): number for blake3, number in connection.execute(statement)}
-
-
-def update_replica(digest: Digest) -> Update:
-    """Return an UPDATE, still without values, of the one local replica of a blob."""
-    blob = select(t.Blob.id).where(t.Blob.blake3 == digest.value).scalar_subquery()
-    return update(t.Replica).where(t.Replica.store == LOCAL_STORE, t.Replica.blob_id == blob)
 
 
 def stamp_columns(stamp: StatStamp) -> dict[str, int]:

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from modelcask.config import Settings
-from modelcask.errors import ConnectionInterruptedError, RemoteChangedError, TransferError
+from modelcask.errors import ConnectionInterruptedError, TransferError
+from modelcask.fetch.retry import is_worth_another_try, reason, wait_s
 from modelcask.fetch.transfer import (
     Accept,
     Answer,
@@ -29,14 +30,12 @@ from modelcask.fetch.transfer import (
     next_request,
     wrong_size,
 )
-from modelcask.net import Client, Response
+from modelcask.net.client import Client, Response
 from modelcask.printable import display
 from modelcask.types import HTTPLocation, Phase, RemoteFile, Sink
 
 Report = Callable[[Phase, str], None]
 """Hears of each change of phase, with a reason that is safe to show. Byte progress is read from the sink."""
-
-_backoff = wait_random_exponential(multiplier=1, max=60)
 
 
 async def download(
@@ -78,14 +77,12 @@ async def download(
     transfer = _Transfer(file, file.location, sink, client, Held.of(file))
 
     def before_sleep(state: RetryCallState) -> None:
-        reason = state.outcome and state.outcome.exception()
-        # Messages end with the caller's next step after a semicolon; here the next step is ours.
-        report(Phase.RETRYING, f"{str(reason).partition('; ')[0]}; trying again in {state.upcoming_sleep:.0f} s")
+        report(Phase.RETRYING, reason(state))
 
     tries = AsyncRetrying(
-        retry=retry_if_exception(_worth_another_try),
+        retry=retry_if_exception(is_worth_another_try),
         stop=stop_after_attempt(settings.retries + 1),
-        wait=_wait,
+        wait=wait_s,
         before_sleep=before_sleep,
         sleep=sleep,
         reraise=True,
@@ -183,13 +180,3 @@ class _Transfer:
                 f"{display(self.file.path)} ended after {self.sink.front:,} of {total:,} bytes; "
                 "pull again to go on from there"
             )
-
-
-def _worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, TransferError) and error.retryable and not isinstance(error, RemoteChangedError)
-
-
-def _wait(state: RetryCallState) -> float:
-    error = state.outcome and state.outcome.exception()
-    asked_s = error.retry_after if isinstance(error, TransferError) else None  # capped where it is read
-    return max(_backoff(state), asked_s or 0.0)

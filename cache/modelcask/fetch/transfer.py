@@ -14,7 +14,7 @@ What an answer leads to::
     200 + Content-Range    read as what it says: some model hubs answer a Range with 200 and the rest
     416 ``bytes */front``  Finished, with the same proof as a 206
     416 otherwise          Fail, RemoteChangedError
-    another status         Fail, ``netstatus.status_error``
+    another status         Fail, ``status.status_error``
 
 A wrong size is a SizeMismatchError where the source promised a digest: content that is named by its digest
 cannot change, so whoever sends another size sends something else. Without one it is a RemoteChangedError: the
@@ -35,7 +35,7 @@ from modelcask.errors import (
     ResponseError,
     SizeMismatchError,
 )
-from modelcask.netstatus import status_error
+from modelcask.net.status import status_error
 from modelcask.printable import SafeURL, display
 from modelcask.types import RemoteFile
 

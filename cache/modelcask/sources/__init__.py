@@ -23,7 +23,7 @@ from modelcask.types import Resolution
 from modelcask.uri import ModelURI
 
 if TYPE_CHECKING:
-    from modelcask.net import Client  # aiohttp: only whoever uses the network imports it
+    from modelcask.net.client import Client  # aiohttp: only whoever uses the network imports it
 
 GROUP: Final = "modelcask.sources"
 
@@ -42,8 +42,9 @@ class Source(Protocol):
     async def resolve(self, uri: ModelURI, *, wanted: Wanted | None = None) -> Resolution:
         """Return the revision that ``uri`` means now, and its files with what the source promises of them.
 
-        No file's bytes are fetched. A path that ``wanted`` refuses is left out before its name is checked, so that
-        a bad name can be excluded; the resolution is then not complete.
+        No file's bytes are fetched. All files of the revision are named, also those that ``wanted`` refuses, so
+        that later lookups know what is missing. Only a refused one whose name may not become a path is left out;
+        the resolution is then not complete.
 
         Raises:
             NotFoundError: the source has no such model, file or revision.

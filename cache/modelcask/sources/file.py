@@ -16,7 +16,7 @@ from modelcask.types import FileLocation, RemoteFile, Resolution
 from modelcask.uri import ModelURI
 
 if TYPE_CHECKING:
-    from modelcask.net import Client
+    from modelcask.net.client import Client
 
 
 class FileSource:
@@ -27,7 +27,7 @@ class FileSource:
     def __init__(self, settings: Settings, client: Client | None) -> None:
         del settings, client
 
-    async def resolve(self, uri: ModelURI, *, wanted: Wanted | None = None) -> Resolution:
+    async def resolve(self, uri: ModelURI, *, wanted: Wanted | None = None) -> Resolution:  # noqa: ARG002 - one file
         """Return the file; its revision is inode, size and modification time, so an edit is a new revision.
 
         Symlinks are followed. The file is not opened.
@@ -48,13 +48,8 @@ class FileSource:
             raise InvalidURIError(uri.canonical, f"it is {kind}: name one file", part=uri.path)
         digests = () if uri.pin is None else (uri.pin,)
         file = RemoteFile(uri.path, found.st_size, digests, FileLocation(path))
-        chosen = wanted is None or wanted(uri.path)
-        return Resolution(
-            uri,
-            f"stat:{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}",
-            (file,) if chosen else (),
-            complete=chosen,
-        )
+        revision = f"stat:{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"
+        return Resolution(uri, revision, (file,), complete=True)
 
 
 def _explained(uri: ModelURI, error: OSError) -> CacheError:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from modelcask.config import Settings
 from modelcask.errors import ResponseError
-from modelcask.netstatus import status_error
+from modelcask.net.status import status_error
 from modelcask.sources import Wanted
 from modelcask.types import HTTPLocation, RemoteFile, Resolution
 from modelcask.uri import ModelURI
 
 if TYPE_CHECKING:
-    from modelcask.net import Client, Response
+    from modelcask.net.client import Client, Response
 
 _OK = 200
 # RFC 9110, section 8.8.3, without the bytes above ASCII that nobody sends.
@@ -36,7 +36,7 @@ class HTTPSource:
             raise ValueError("this source needs a client")
         self._client = client
 
-    async def resolve(self, uri: ModelURI, *, wanted: Wanted | None = None) -> Resolution:
+    async def resolve(self, uri: ModelURI, *, wanted: Wanted | None = None) -> Resolution:  # noqa: ARG002 - one file
         """Return the file, its size if the server tells, and its strong ETag, which then is the revision.
 
         One HEAD; where that is refused, a GET whose body is not read decides: URLs are often signed for GET alone.
@@ -51,8 +51,7 @@ class HTTPSource:
         file = await self._ask("HEAD", uri, uri.fetch_url) or await self._ask("GET", uri, uri.fetch_url)
         if file is None:  # pragma: no cover - a GET either describes the file or raises
             raise AssertionError(uri.canonical)
-        chosen = wanted is None or wanted(uri.path)
-        return Resolution(uri, _revision(uri, file.etag), (file,) if chosen else (), complete=chosen)
+        return Resolution(uri, _revision(uri, file.etag), (file,), complete=True)
 
     async def _ask(self, method: str, uri: ModelURI, url: str) -> RemoteFile | None:
         """Return what the answer says of the file; None for a HEAD that says nothing."""

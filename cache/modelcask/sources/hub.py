@@ -30,7 +30,6 @@ from huggingface_hub import constants, get_session, get_token, hf_raise_for_stat
 from huggingface_hub.errors import HfHubHTTPError
 from yarl import URL
 
-from modelcask import netpolicy
 from modelcask.config import Settings
 from modelcask.errors import (
     AccessDeniedError,
@@ -42,8 +41,9 @@ from modelcask.errors import (
     TransferError,
     TransferTimeoutError,
 )
-from modelcask.net import tls_context
-from modelcask.netstatus import status_error
+from modelcask.net import policy
+from modelcask.net.client import tls_context
+from modelcask.net.status import status_error
 from modelcask.printable import SafeURL
 from modelcask.sources.blocking import in_thread
 from modelcask.types import Credential
@@ -90,11 +90,11 @@ class Hub:
         self._settings = settings
         self._uri = uri
         self._endpoint = settings.hf_endpoint.rstrip("/")
-        root = netpolicy.read_url(self._endpoint)
-        netpolicy.check_plain_http(root, allowed=uri.pin is not None or settings.allow_http)
-        self._origin = netpolicy.origin_of(root)
+        root = policy.read_url(self._endpoint)
+        policy.check_plain_http(root, allowed=uri.pin is not None or settings.allow_http)
+        self._origin = policy.origin_of(root)
         # No proxy can reach what listens on this machine's loopback.
-        self._past_proxies = netpolicy.is_loopback(netpolicy.host_of(root)) and bool(getproxies())
+        self._past_proxies = policy.is_loopback(policy.host_of(root)) and bool(getproxies())
         prefix = "" if uri.repo.kind == "models" else f"{uri.repo.kind}/"
         self._page = f"{self._endpoint}/{prefix}{uri.repo.id}"
         self._api = f"{self._endpoint}/api/{uri.repo.kind}/{uri.repo.id}"
@@ -110,7 +110,7 @@ class Hub:
         token = await self._in_thread(_read_token)
         if token is not None:
             credential = Credential(self._origin, f"Bearer {token}")
-            if netpolicy.may_carry(credential, netpolicy.read_url(self._endpoint)):
+            if policy.may_carry(credential, policy.read_url(self._endpoint)):
                 self.credential = credential
 
     def file_url(self, commit: str, path: str) -> str:
@@ -175,15 +175,15 @@ class Hub:
         if self.credential is not None:
             headers["Authorization"] = self.credential.value
         status = 0
-        hop = netpolicy.read_url(url)
-        for _ in range(netpolicy.MAX_HOPS + 1):
+        hop = policy.read_url(url)
+        for _ in range(policy.MAX_HOPS + 1):
             try:
                 with self._session() as session:
                     answer = session.request(
                         method, str(hop), data=form, headers=headers, timeout=self._timeout(), follow_redirects=False
                     )
                 status = answer.status_code
-                if status not in netpolicy.REDIRECTS:
+                if status not in policy.REDIRECTS:
                     hf_raise_for_status(answer)
                     return answer
             except HfHubHTTPError as error:
@@ -196,8 +196,8 @@ class Hub:
 
     def _next_hop(self, hop: URL, answer: httpx2.Response) -> URL:
         """Follow a redirect inside this Hub (a renamed repository); metadata from elsewhere proves nothing."""
-        target = netpolicy.next_hop(hop, answer.headers.get("Location"), status=answer.status_code)
-        if netpolicy.origin_of(target) != self._origin:
+        target = policy.next_hop(hop, answer.headers.get("Location"), status=answer.status_code)
+        if policy.origin_of(target) != self._origin:
             raise PolicyError(
                 f"{SafeURL(str(hop))} redirects to another server ({SafeURL(str(target))}): refused; "
                 "if that is the Hub you mean, name it in HF_ENDPOINT"

@@ -22,15 +22,15 @@ import msgspec
 
 from modelcask.config import Settings
 from modelcask.digest import Digest
-from modelcask.errors import InvalidDigestError, ModelNotFoundError, OfflineError, ResponseError
+from modelcask.errors import InvalidDigestError, ModelNotFoundError, OfflineError, PolicyError, ResponseError
 from modelcask.printable import display
-from modelcask.relpath import check_no_collisions, check_relpath, gguf_parts
+from modelcask.relpath import check_no_collisions, check_relpath, fault_of, gguf_parts
 from modelcask.sources import Wanted
 from modelcask.types import HTTPLocation, RemoteFile, Resolution
 from modelcask.uri import ModelURI
 
 if TYPE_CHECKING:
-    from modelcask.net import Client
+    from modelcask.net.client import Client
     from modelcask.sources.hub import Hub, HubEntry
 
 _MAX_MANIFEST_BYTES: Final = 4 << 20
@@ -80,14 +80,14 @@ class HuggingFaceSource:
             names = await self._named_by(hub, uri, uri.quant)
         commit = uri.revision or await hub.commit(uri.ref if uri.ref and uri.quant is None else "main")
         if not names:
-            return _resolution(hub, uri, commit, await hub.tree(commit), wanted)
+            return _whole(hub, uri, commit, await hub.tree(commit), wanted)
         wholes = [gguf_parts(name) for name in names]
         asked = [part for whole in wholes for part in whole]
         found = {entry.path: entry for entry in await hub.paths(commit, asked)}
         if len(asked) == 1 and asked[0] in found and found[asked[0]].type == "directory":
-            return _resolution(hub, uri, commit, await hub.tree(commit, asked[0]), wanted, below=f"{asked[0]}/")
+            return _whole(hub, uri, commit, await hub.tree(commit), wanted)
         entrypoint = wholes[0][0] if uri.quant is not None or len(wholes[0]) > 1 else ""
-        return _resolution(hub, uri, commit, _all_of(asked, found, uri), wanted, entrypoint=entrypoint)
+        return _part(hub, uri, commit, _all_of(asked, found, uri), entrypoint)
 
     async def _named_by(self, hub: Hub, uri: ModelURI, tag: str) -> list[str]:
         """Return the files that the Hub picks for a tag: the model, and its projector where it has one."""
@@ -132,31 +132,37 @@ def _all_of(asked: Sequence[str], found: dict[str, HubEntry], uri: ModelURI) -> 
     return [found[name] for name in asked]
 
 
+def _whole(hub: Hub, uri: ModelURI, commit: str, entries: Iterable[HubEntry], wanted: Wanted | None) -> Resolution:
+    """Describe all files of a commit, also for a URI that means a folder: then later lookups know what is missing.
+
+    A name that may not become a path is left out if the user did not ask for it, and the listing is then a part.
+    """
+    files = [entry for entry in entries if entry.type == "file"]
+    folder = f"{uri.path}/" if uri.path else ""
+    asked = {entry.path for entry in files if entry.path.startswith(folder) and (wanted is None or wanted(entry.path))}
+    kept = [entry for entry in files if entry.path in asked or fault_of(entry.path) is None]
+    try:
+        check_no_collisions(entry.path for entry in kept)
+    except PolicyError:
+        kept = [entry for entry in kept if entry.path in asked]
+        check_no_collisions(entry.path for entry in kept)
+    return _resolution(hub, uri, commit, kept, complete=len(kept) == len(files))
+
+
+def _part(hub: Hub, uri: ModelURI, commit: str, entries: Sequence[HubEntry], entrypoint: str) -> Resolution:
+    check_no_collisions(entry.path for entry in entries)
+    return _resolution(hub, uri, commit, entries, complete=False, entrypoint=entrypoint)
+
+
 def _resolution(
-    hub: Hub,
-    uri: ModelURI,
-    commit: str,
-    entries: Iterable[HubEntry],
-    wanted: Wanted | None,
-    *,
-    below: str = "",
-    entrypoint: str = "",
+    hub: Hub, uri: ModelURI, commit: str, entries: Sequence[HubEntry], *, complete: bool, entrypoint: str = ""
 ) -> Resolution:
-    files = [entry for entry in entries if entry.type == "file" and entry.path.startswith(below)]
-    chosen = [entry for entry in files if wanted is None or wanted(entry.path)]
-    names = [check_relpath(entry.path) for entry in chosen]
-    check_no_collisions(names)
+    names = [check_relpath(entry.path) for entry in entries]
     if len(set(names)) != len(names):
         raise ResponseError(f"{uri.canonical}: the Hub lists one file twice", status=200, retryable=False)
-    whole = not uri.path and uri.quant is None
     pinned = None if uri.pin is None else entrypoint or uri.path
-    return Resolution(
-        uri,
-        commit,
-        tuple(_remote_file(hub, commit, entry, pinned=pinned == entry.path) for entry in chosen),
-        complete=whole and len(chosen) == len(files),
-        entrypoint=entrypoint,
-    )
+    files = tuple(_remote_file(hub, commit, entry, pinned=pinned == entry.path) for entry in entries)
+    return Resolution(uri, commit, files, complete=complete, entrypoint=entrypoint)
 
 
 def _remote_file(hub: Hub, commit: str, entry: HubEntry, *, pinned: bool) -> RemoteFile:

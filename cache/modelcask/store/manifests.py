@@ -57,6 +57,7 @@ def write_manifest(layout: Layout, manifest: Manifest) -> None:
     path = layout.manifest(manifest.source, manifest.revision)
     if fs.make_folder("manifest", path.parent):
         fs.sync_folder("manifest", layout.manifests)
+    _remove_left_over(path)
     fs.write_atomic("manifest", path, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 
 
@@ -81,8 +82,15 @@ def read_manifest(path: Path) -> Manifest | None:
 def remove_manifest(layout: Layout, source: str, revision: str) -> None:
     """Remove the manifest of a revision of which nothing is held any more."""
     path = layout.manifest(source, revision)
+    _remove_left_over(path)
     fs.unlink("manifest", path)
     fs.remove_folder("manifest", path.parent)
+
+
+def _remove_left_over(path: Path) -> None:
+    # of a writer that was killed; the caller holds the revision's lock
+    for temporary in path.parent.glob(f".{path.name[:100]}.*"):
+        fs.unlink("manifest", temporary)
 
 
 def list_manifests(layout: Layout) -> Iterator[Path]:

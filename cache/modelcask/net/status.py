@@ -35,7 +35,7 @@ def status_error(
 
     Args:
         status: the HTTP status.
-        headers: case-insensitive, as :attr:`modelcask.net.Response.headers`.
+        headers: case-insensitive, as :attr:`modelcask.net.client.Response.headers`.
         url: where the answer came from.
         uri: what the user asked for, if that is known.
         revision: the ref or commit that was asked for.

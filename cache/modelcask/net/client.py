@@ -2,7 +2,7 @@
 
 Import this only when the network is used: aiohttp takes a third of a second.
 
-Redirects are followed by hand, with the policy of ``netpolicy`` at each hop. What the library would do by itself
+Redirects are followed by hand, under the rules of ``policy`` at each hop. What the library would do by itself
 is switched off where it would hand out secrets or change bytes: it reads ``~/.netrc`` along with the proxy
 variables, keeps cookies, decompresses, and carries foreign headers across origins.
 
@@ -29,15 +29,12 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from modelcask import netpolicy
 from modelcask.config import Settings
 from modelcask.errors import ConfigError, OfflineError, ResponseError, TransferTimeoutError
-from modelcask.neterrors import EDGE_ERRORS, RefusedAddressError, cause_of, translated
-from modelcask.netstatus import status_error
+from modelcask.net import policy
+from modelcask.net.translation import EDGE_ERRORS, RefusedAddressError, cause_of, translated
 from modelcask.printable import SafeURL
 from modelcask.types import Credential
-
-__all__ = ["Client", "Response", "status_error", "tls_context"]
 
 logger = logging.getLogger(__name__)
 
@@ -104,27 +101,27 @@ class Client:
                 f"{SafeURL(url)} needs the network, but offline mode is on; leave out --offline or MODELCASK_OFFLINE"
             )
         status = 0
-        first = hop = netpolicy.read_url(url)
-        for _ in range(netpolicy.MAX_HOPS + 1):
-            netpolicy.check_plain_http(hop, allowed=allow_http or self._settings.allow_http)
+        first = hop = policy.read_url(url)
+        for _ in range(policy.MAX_HOPS + 1):
+            policy.check_plain_http(hop, allowed=allow_http or self._settings.allow_http)
             answer = await self._send(
                 method,
                 hop,
                 _headers(headers, credential, hop),
-                guarded=netpolicy.host_of(hop) != netpolicy.host_of(first),
+                guarded=policy.host_of(hop) != policy.host_of(first),
             )
             try:
                 status = answer.status
-                if status not in netpolicy.REDIRECTS:
+                if status not in policy.REDIRECTS:
                     _check_encoding(answer)
                     yield Response(answer, self._clock)
                     return
-                hop = netpolicy.next_hop(hop, answer.headers.get("Location"), status=status)
+                hop = policy.next_hop(hop, answer.headers.get("Location"), status=status)
                 await _drain(answer)
             finally:
                 answer.close()
         raise ResponseError(
-            f"{SafeURL(url)} redirects more than {netpolicy.MAX_HOPS} times", status=status, retryable=False
+            f"{SafeURL(url)} redirects more than {policy.MAX_HOPS} times", status=status, retryable=False
         )
 
     async def _send(
@@ -155,7 +152,7 @@ class Client:
         return self._context
 
     async def _proxy_for(self, url: URL) -> URL | None:
-        if netpolicy.is_loopback(netpolicy.host_of(url)):
+        if policy.is_loopback(policy.host_of(url)):
             return None  # the proxy would look for it on its own machine
         text = self._proxies.get(url.scheme) or self._proxies.get("all")
         # In a thread: on macOS the answer may need a name to be resolved.
@@ -216,7 +213,7 @@ class Response:
             ConnectionInterruptedError: the body ended early, or its framing is broken.
             TransferTimeoutError: no byte within the stall timeout, or under 1 KiB/s over a minute.
         """
-        floor = netpolicy.SpeedFloor()
+        floor = policy.SpeedFloor()
         while True:
             asked = self._clock()
             try:
@@ -250,7 +247,7 @@ class Response:
 
 def _guarded_socket(info: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, address = info
-    if not netpolicy.is_public_address(str(address[0])):
+    if not policy.is_public_address(str(address[0])):
         raise RefusedAddressError
     return socket.socket(family=family, type=kind, proto=protocol)
 
@@ -280,7 +277,7 @@ def _headers(given: Mapping[str, str] | None, credential: Credential | None, url
         if name.lower() not in _CARRIED:
             raise ValueError(f"the header {name} would go to every hop: secrets travel as a Credential")
         headers[name.title()] = value
-    if credential is not None and netpolicy.may_carry(credential, url):
+    if credential is not None and policy.may_carry(credential, url):
         headers["Authorization"] = credential.value
     headers["Accept-Encoding"] = "identity"
     return headers
