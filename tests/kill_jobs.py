@@ -93,13 +93,36 @@ def prepare(root: Path, preparation: Preparation) -> None:
             command(root, verb, arguments)
 
 
-def list_steps(root: Path, preparation: Preparation, verb: str, uris: tuple[str, ...]) -> list[str]:
-    """Run the command and return the names of its steps."""
+def list_steps(root: Path, preparation: Preparation, verb: str, uris: tuple[str, ...]) -> list[tuple[str, bool]]:
+    """Run the command and return each step, with whether the disk is another one than at the step before it.
+
+    Where it is not, as after a sync or the removal of what is not there, a kill would leave the same again.
+    """
     prepare(root, preparation)
-    found: list[str] = []
-    watch(found.append)
+    found: list[tuple[str, bool]] = []
+    last: object = None
+
+    def hook(name: str) -> None:
+        nonlocal last
+        now = _look_at(root)
+        found.append((name, now != last))
+        last = now
+
+    watch(hook)
     command(root, verb, uris)
     return found
+
+
+def _look_at(root: Path) -> list[tuple[object, ...]]:
+    seen: list[tuple[object, ...]] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in {"sessions", "locks"}]
+        for name in (*folders, *files):
+            path = f"{folder}/{name}"
+            at = os.lstat(path)
+            if not name.endswith("-shm"):
+                seen.append((path, at.st_ino, at.st_mode, at.st_size, at.st_nlink, at.st_mtime_ns))
+    return seen
 
 
 def run_killed(root: Path, preparation: Preparation, verb: str, uris: tuple[str, ...], at: int) -> None:

@@ -99,7 +99,7 @@ class Finder:
             return False
         if row.state is ReplicaState.PRESENT and blobs.stamp(self._layout, digest) == row.stamp:
             return True
-        return prove_again(self._layout, self._open_catalog(), digest, row.stamp)
+        return prove_again(self._layout, self._open_catalog(), digest, row.state, row.stamp)
 
     def _open(self) -> LookupReader | None:
         with self._guard:
@@ -107,7 +107,10 @@ class Finder:
                 # Reading never makes a root, and never one of a layout that we do not know.
                 if read_format(self._layout) is None or not self._layout.catalog.exists():
                     return None
-                self._reader = LookupReader(self._layout)
+                reader = LookupReader(self._layout)
+                if not reader.has_schema():
+                    self._open_catalog()  # which upgrades an older one
+                self._reader = reader
             return self._reader
 
     def _find_file(self, reader: LookupReader, uri: ModelURI) -> Found | None:
@@ -156,7 +159,7 @@ class Finder:
             found = again
         if found.state is ReplicaState.PRESENT and _stamp(f"{folder}/{found.path}") == found.stamp:
             return True
-        if not prove_again(self._layout, self._open_catalog(), found.digest, found.stamp):
+        if not prove_again(self._layout, self._open_catalog(), found.digest, found.state, found.stamp):
             return False
         snapshots.link_entries(self._layout, source, found.revision, [(found.path, found.digest)])
         return True

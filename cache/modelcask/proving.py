@@ -24,7 +24,7 @@ _log = logging.getLogger("modelcask.store")
 _NOT_IN_TRASH: Final = frozenset(ReplicaState) - {ReplicaState.TRASH}
 
 
-def prove_again(layout: Layout, catalog: Catalog, digest: Digest, recorded: StatStamp) -> bool:
+def prove_again(layout: Layout, catalog: Catalog, digest: Digest, state: ReplicaState, recorded: StatStamp) -> bool:
     """Bring a blob and its row together again; return whether it can be served.
 
     Damaged bytes go to quarantine. False also if the file is replaced meanwhile: the next look sees by what.
@@ -33,13 +33,14 @@ def prove_again(layout: Layout, catalog: Catalog, digest: Digest, recorded: Stat
         layout: the root.
         catalog: its catalog.
         digest: the blob's name.
-        recorded: the stamp that its row has; a file that still has it is taken for proved.
+        state: what its row says.
+        recorded: the stamp that its row has; a file that still has it is taken for proved, unless it was found damaged.
 
     Raises:
         StorageError: the file cannot be read. That says nothing of its bytes, and nothing is changed.
     """
     before = blobs.stamp(layout, digest)
-    as_recorded = before == recorded
+    as_recorded = before == recorded and state is not ReplicaState.QUARANTINED
     proved = as_recorded
     if before is not None and not as_recorded:
         _log.info("the file of %s has changed since it was proved: hashing it again", digest)

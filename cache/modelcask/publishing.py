@@ -58,7 +58,7 @@ def publish(layout: Layout, catalog: Catalog, session: Session, group: Sequence[
                 _commit(layout, catalog, group)
                 return
         for row in doubtful:
-            prove_again(layout, catalog, row.digest, row.stamp)
+            prove_again(layout, catalog, row.digest, row.state, row.stamp)
     raise StorageError(f"{layout.blob(doubtful[0].digest)} keeps changing: something else writes to the store")
 
 

@@ -108,7 +108,7 @@ class Puller:
                 return _with_reuse(held)
         for last in (False, True):
             _say(progress, Progress(uri.canonical, "", Phase.RESOLVING))
-            resolution = await self._resolve(uri, wanted, progress)
+            resolution = await self._resolve(uri, wanted, progress, self._shared.settings)
             try:
                 return await _Pull(self._shared, resolution, wanted, progress).run()
             except RemoteChangedError:
@@ -121,14 +121,17 @@ class Puller:
 
         Asks the source. Changes nothing.
         """
-        resolution = await self._resolve(uri, wanted, None)
+        impatient = replace(self._shared.settings, retries=0)  # a person waits for the answer
+        resolution = await self._resolve(uri, wanted, None, impatient)
         one = _Pull(self._shared, resolution, wanted, None)
         return await asyncio.to_thread(one.plan)
 
-    async def _resolve(self, uri: ModelURI, wanted: Wanted | None, progress: ProgressCallback | None) -> Resolution:
+    async def _resolve(
+        self, uri: ModelURI, wanted: Wanted | None, progress: ProgressCallback | None, settings: Settings
+    ) -> Resolution:
         shared = self._shared
         known = await asyncio.to_thread(resolve_from_pin, uri, shared.catalog, shared.finder)
-        return known or await resolve(uri, wanted, shared.settings, shared.client, progress)
+        return known or await resolve(uri, wanted, settings, shared.client, progress)
 
 
 class _Pull:

@@ -148,7 +148,7 @@ def _record(layout: Layout, catalog: Catalog, manifest: Manifest, refs: dict[str
     if held:
         snapshots.link_entries(layout, manifest.source, manifest.revision, held)
         catalog.record_revision(
-            RevisionRecord(manifest.source, manifest.kind, manifest.revision, manifest.listed, refs, tuple(entries), {})
+            RevisionRecord(manifest.source, manifest.kind, manifest.revision, manifest.listed, refs, tuple(entries))
         )
 
 

@@ -70,9 +70,7 @@ def record(
         manifests.write_manifest(layout, manifests.merge(_former(layout, catalog, manifest), manifest))
         links = [(entry.path, entry.blob) for entry in entries if entry.blob is not None]
         folder = snapshots.link_entries(layout, uri.source, revision, links)
-        catalog.record_revision(
-            RevisionRecord(uri.source, uri.scheme, revision, resolution.complete, refs, entries, {})
-        )
+        catalog.record_revision(RevisionRecord(uri.source, uri.scheme, revision, resolution.complete, refs, entries))
     finally:
         lock.release(remove=True)
     path = folder / (resolution.entrypoint or parts_of(uri, uri.path)[0])

@@ -43,7 +43,8 @@ async def resolve(
 async def plan_without_store(uri: ModelURI, wanted: Wanted | None, settings: Settings) -> list[tuple[RemoteFile, bool]]:
     """Return what :meth:`modelcask.pulling.Puller.plan` does where there is no store yet, and make none."""
     async with Client(settings) as client:
-        return [(file, False) for file in choose(await resolve(uri, wanted, settings, client), wanted)]
+        resolution = await resolve(uri, wanted, replace(settings, retries=0), client)
+        return [(file, False) for file in choose(resolution, wanted)]
 
 
 def resolve_from_pin(uri: ModelURI, catalog: Catalog, finder: Finder) -> Resolution | None:

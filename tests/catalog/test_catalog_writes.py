@@ -51,7 +51,7 @@ def state(catalog: Catalog, number: int) -> ReplicaState | None:
 WRITES: dict[str, Callable[[Catalog], object]] = {
     "record_blobs": lambda c: c.record_blobs([new_blob(number) for number in (1, 8, 9)]),
     "record_revision": lambda c: c.record_revision(
-        record("new", held("a", 1), known("b", 9), refs={"main": "a", "v2": ""}, stamps={blake3(2): stamp(77)})
+        record("new", held("a", 1), known("b", 9), refs={"main": "a", "v2": ""})
     ),
     "refresh_stamp": lambda c: c.refresh_stamp(blake3(1), stamp(5), verified=True),
     "set_state": lambda c: c.set_state(blake3(1), TRASH, expected=[PRESENT, TRASH]),
@@ -224,16 +224,11 @@ def test_an_entry_of_an_unknown_blob_is_refused(catalog: Catalog, layout: Layout
     assert dump(layout) == before
 
 
-def test_a_record_refreshes_stamps_without_calling_it_a_proof(catalog: Catalog, clock: Clock) -> None:
+def test_a_refreshed_stamp_is_a_proof_only_where_that_is_said(catalog: Catalog, clock: Clock) -> None:
     """The stamp that a hard link's removal changed is taken over, and when the bytes were proved stays."""
     fill(catalog, "k", [1])
     proved = clock.now
     clock.advance(9)
-    catalog.record_revision(record("k", held("file-1", 1), stamps={blake3(1): stamp(40)}))
-
-    row = catalog.find_blob(blake3(1))
-    assert row is not None
-    assert (row.stamp, row.verified_at) == (stamp(40), proved)
     catalog.refresh_stamp(blake3(1), stamp(41), verified=False)
     row = catalog.find_blob(blake3(1))
     assert row is not None

@@ -23,7 +23,7 @@ from modelcask.types import ReplicaState, StatStamp
 GOOD, BAD = b"the right bytes", b"the wrong bytes"
 DIGEST = Digest("blake3", blake3(GOOD).hexdigest())
 
-LINK, KEEP, ASIDE = Placement.LINK, Placement.KEEP_INCUMBENT, Placement.MOVE_DAMAGED_ASIDE
+LINK, KEEP = Placement.LINK, Placement.KEEP_INCUMBENT
 PROVE, REPLACE = Placement.PROVE_INCUMBENT, Placement.REPLACE_ORPHAN
 TABLE: dict[ReplicaState | None, tuple[Placement, Placement, Placement, Placement]] = {
     # row                      nothing there, same inode, as stamped, other
@@ -32,7 +32,7 @@ TABLE: dict[ReplicaState | None, tuple[Placement, Placement, Placement, Placemen
     ReplicaState.CONDEMNED: (LINK, KEEP, KEEP, PROVE),
     ReplicaState.TRASH: (LINK, KEEP, REPLACE, REPLACE),
     ReplicaState.MISSING: (LINK, KEEP, REPLACE, REPLACE),
-    ReplicaState.QUARANTINED: (LINK, KEEP, ASIDE, ASIDE),
+    ReplicaState.QUARANTINED: (LINK, KEEP, PROVE, PROVE),
 }
 
 
@@ -88,16 +88,6 @@ def test_a_blob_that_the_catalog_vouches_for_keeps_its_inode(layout: Layout, sea
     stamp = stand(layout, GOOD)
     blobs.place(layout, checked(sealed), ReplicaState.PRESENT, stamp)
     assert blobs.stamp(layout, DIGEST) == stamp
-
-
-def test_a_blob_that_is_known_to_be_damaged_is_kept_aside(layout: Layout, sealed: Path) -> None:
-    """Whoever found it out died before moving it: the bytes may be all that is left of something else."""
-    stamp = stand(layout, BAD)
-    assert blobs.place(layout, checked(sealed), ReplicaState.QUARANTINED, stamp)
-    assert layout.blob(DIGEST).samefile(sealed)
-    [kept] = layout.quarantine.iterdir()
-    assert kept.read_bytes() == BAD
-    assert kept.name.startswith(DIGEST.hex + ".")
 
 
 def test_a_blob_that_has_changed_is_neither_trusted_nor_replaced(layout: Layout, sealed: Path) -> None:

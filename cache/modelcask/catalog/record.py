@@ -6,7 +6,7 @@ Each function runs inside a transaction of its caller's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, select, update
@@ -52,8 +52,6 @@ class RevisionRecord:
     refs: Mapping[str, str]
     """The names that point to it now, each with its entrypoint or an empty string."""
     entries: tuple[Entry, ...]
-    stamps: Mapping[Digest, StatStamp] = field(default_factory=dict)
-    """Stamps of blobs that have changed since they were recorded, though their bytes have not."""
 
 
 def record_blobs(connection: Connection, blobs: Sequence[NewBlob], now: int) -> None:
@@ -142,9 +140,6 @@ def record_revision(connection: Connection, record: RevisionRecord, now: int) ->
         _record_entries(connection, revision, batch)
     for name, entrypoint in record.refs.items():
         _move_ref(connection, source, name, revision=revision, entrypoint=entrypoint, now=now)
-    if record.stamps:
-        stamps = [{"blob": digest.value, **stamp_columns(stamp)} for digest, stamp in record.stamps.items()]
-        connection.execute(UPDATE_REPLICA, stamps)
     return revision
 
 

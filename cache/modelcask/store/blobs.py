@@ -43,15 +43,14 @@ class Placement(Enum):
     KEEP_INCUMBENT = "keep incumbent"
     PROVE_INCUMBENT = "prove incumbent, then decide again"
     REPLACE_ORPHAN = "replace orphan"
-    MOVE_DAMAGED_ASIDE = "move damaged aside, then link"
 
 
 def decide_placement(state: ReplicaState | None, incumbent: Incumbent) -> Placement:
     """Return what to do with a sealed file whose digest is already known as ``state`` (None: no row).
 
     An object keeps its inode: a file that the catalog vouches for stays, if its stamp still holds or, where it
-    does not, if its bytes do. Whatever else stands there was never proved, and ours was just now; what is known to be
-    damaged is kept as evidence all the same.
+    does not, if its bytes do. Whatever else stands there was never proved, and ours was just now. What had been found
+    damaged and is there all the same is proved too: it is evidence, or was put right by one who died.
     """
     match incumbent:
         case Incumbent.NOTHING:
@@ -60,10 +59,8 @@ def decide_placement(state: ReplicaState | None, incumbent: Incumbent) -> Placem
             return Placement.KEEP_INCUMBENT
         case Incumbent.AS_STAMPED if state in {ReplicaState.PRESENT, ReplicaState.CONDEMNED}:
             return Placement.KEEP_INCUMBENT
-        case _ if state is ReplicaState.PRESENT or state is ReplicaState.CONDEMNED:
+        case _ if state in {ReplicaState.PRESENT, ReplicaState.CONDEMNED, ReplicaState.QUARANTINED}:
             return Placement.PROVE_INCUMBENT
-        case _ if state is ReplicaState.QUARANTINED:
-            return Placement.MOVE_DAMAGED_ASIDE  # its finder died before it could
         case _:
             return Placement.REPLACE_ORPHAN
 
@@ -97,9 +94,6 @@ def place(layout: Layout, sealed: SealedFile, state: ReplicaState | None, stamp:
             fs.unlink("blob", beside)
             _link(sealed, beside)
             fs.rename("blob", beside, path)
-        case Placement.MOVE_DAMAGED_ASIDE:
-            quarantine(layout, sealed.digest)
-            _link(sealed, path)
         case Placement.LINK:
             _link(sealed, path)
         case Placement.KEEP_INCUMBENT:
