@@ -6,9 +6,11 @@ happens and, for a commit, once more after it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from modelcask.catalog.catalog import Catalog
 from modelcask.errors import NotCachedError
 from modelcask.layout import Layout
 from modelcask.manager import ModelCache
-from modelcask.store import fs
+from modelcask.store import fs, ingest
 from modelcask.store.root import open_root
 from modelcask.types import ReplicaState
 from zygote import say, wait_for
@@ -101,12 +103,14 @@ def list_steps(root: Path, preparation: Preparation, verb: str, uris: tuple[str,
     prepare(root, preparation)
     found: list[tuple[str, bool]] = []
     last: object = None
+    one_at_a_time = threading.Lock()
 
     def hook(name: str) -> None:
         nonlocal last
-        now = _look_at(root)
-        found.append((name, now != last))
-        last = now
+        with one_at_a_time:
+            now = _look_at(root)
+            found.append((name, now != last))
+            last = now
 
     watch(hook)
     command(root, verb, uris)
@@ -119,9 +123,10 @@ def _look_at(root: Path) -> list[tuple[object, ...]]:
         folders[:] = [name for name in folders if name not in {"sessions", "locks"}]
         for name in (*folders, *files):
             path = f"{folder}/{name}"
-            at = os.lstat(path)
-            if not name.endswith("-shm"):
-                seen.append((path, at.st_ino, at.st_mode, at.st_size, at.st_nlink, at.st_mtime_ns))
+            with contextlib.suppress(FileNotFoundError):  # another thread has just removed it
+                at = os.lstat(path)
+                if not name.endswith("-shm"):
+                    seen.append((path, at.st_ino, at.st_mode, at.st_size, at.st_nlink, at.st_mtime_ns))
     return seen
 
 
@@ -138,6 +143,28 @@ def run_killed(root: Path, preparation: Preparation, verb: str, uris: tuple[str,
 
     watch(hook)
     command(root, verb, uris)
+
+
+def use_small_segments() -> None:
+    """Let a few hundred kilobytes be many segments, each claimed as soon as it is there."""
+    ingest.BLOCK_BYTES = 16 << 10  # type: ignore[misc] # in a child of its own
+    ingest.SEGMENT_BYTES = 64 << 10  # type: ignore[misc] # the same
+    ingest.CHECKPOINT_S = 0  # type: ignore[misc] # the same
+
+
+def pull_in_small_segments(root: Path, url: str, at: int | None) -> list[str]:
+    """Pull, and die just before step number ``at``; return the names of the steps if that is None or never comes."""
+    use_small_segments()
+    found: list[str] = []
+
+    def hook(name: str) -> None:
+        found.append(name)
+        if at is not None and len(found) > at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watch(hook)
+    command(root, "pull", (url,))
+    return found
 
 
 def run_together(root: Path, uris: tuple[str, ...]) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import pickle
@@ -206,6 +207,8 @@ if __name__ == "__main__":
     sys.modules["zygote"] = sys.modules["__main__"]
     for name in _WARM:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # so that a collection in a child does not touch, and so copy, every page
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # whatever a child prints is not an answer
         _serve(sys.stdin.buffer, out)

@@ -28,11 +28,12 @@ from modelcask.catalog.catalog import Catalog, NewBlob
 from modelcask.catalog.rows import BlobRow
 from modelcask.digest import Digest
 from modelcask.errors import StorageError
-from modelcask.layout import Layout
+from modelcask.layout import Layout, ingest_key
 from modelcask.proving import prove_again
 from modelcask.store import blobs, fs
 from modelcask.store.sealed import SealedFile, discard_partial
 from modelcask.store.sessions import Session
+from modelcask.types import Snapshot
 
 _GROUP: Final = 64
 _ROUNDS: Final = 5
@@ -90,6 +91,22 @@ def sweep(layout: Layout, catalog: Catalog, key: str, digest: Digest) -> None:
                 catalog.refresh_stamp(digest, now, verified=False)
     finally:
         lock.release(remove=True)
+
+
+def sweep_snapshot(layout: Layout, catalog: Catalog, held: Snapshot) -> None:
+    """Remove the partials that a pull of a snapshot left when it was killed after recording it."""
+    if not any(layout.partials.iterdir()):
+        return
+    for entry in held.entries:
+        row = None if entry.blob is None else catalog.find_blob(entry.blob)
+        if row is None:
+            continue
+        # Under each key that it can have had: what the source promised then is not known here.
+        keys = {digest.hex for digest in row.digests if digest.strong}
+        for revision in (held.revision, None):
+            keys.add(ingest_key(expected=None, source=held.source, revision=revision, path=entry.path))
+        for key in keys:
+            sweep(layout, catalog, key, row.digest)
 
 
 def _is_as_recorded(layout: Layout, catalog: Catalog, digest: Digest) -> bool:

@@ -31,7 +31,7 @@ from modelcask.fetch.download import download
 from modelcask.finding import Finder
 from modelcask.layout import Layout, ingest_key
 from modelcask.net.client import Client
-from modelcask.publishing import Publisher, retire, sweep
+from modelcask.publishing import Publisher, retire, sweep, sweep_snapshot
 from modelcask.recording import Held, record
 from modelcask.resolving import resolve, resolve_from_pin
 from modelcask.selection import Wanted, choose
@@ -104,6 +104,7 @@ class Puller:
         if not refresh and source.needs_network:
             held = await asyncio.to_thread(self._shared.finder.find, uri, wanted)
             if held is not None:
+                await asyncio.to_thread(sweep_snapshot, self._shared.layout, self._shared.catalog, held)
                 _say(progress, Progress(uri.canonical, "", Phase.REUSED, held.size_bytes, held.size_bytes))
                 return _with_reuse(held)
         for last in (False, True):

@@ -99,10 +99,18 @@ class Bench:
             shutil.copytree(self._new, self._root)
         return self._root
 
-    def steps(self) -> list[str]:
-        return list(
-            self._zygote.run("kill_jobs:list_steps", self._fresh(), self._before, self.scenario.verb, self._uris)
-        )
+    def steps(self) -> list[tuple[int, str]]:
+        """Return number and name of each step before which a kill leaves something new.
+
+        Of those that are the same many times over, as the making of 256 folders, the first three stand for all.
+        """
+        steps = self._zygote.run("kill_jobs:list_steps", self._fresh(), self._before, self.scenario.verb, self._uris)
+        names = [name for name, _ in steps]
+        return [
+            (at, name)
+            for at, (name, changed) in enumerate(steps)
+            if changed and (name != "root.mkdir" or names[:at].count(name) < 3)
+        ]
 
     def kill(self, at: int) -> None:
         child = self._zygote.start(
@@ -133,32 +141,40 @@ class Bench:
         assert sorted(self._root.parent.iterdir()) == sorted({*self._listing, self._root}), after
 
 
-@pytest.fixture(params=SCENARIOS)
+PARTS_OF_ANOTHER = ("making the root", "a first pull", "a pull of two files at once", "a rebuild")
+
+
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.long) if n in PARTS_OF_ANOTHER else n for n in SCENARIOS])
 def bench(
     request: pytest.FixtureRequest, zygote: Zygote, yard: Path, new_root: Path, sources: dict[str, tuple[str, bytes]]
 ) -> Bench:
     return Bench(request.param, zygote, yard, new_root, sources)
 
 
-def worth_a_kill(steps: list[str]) -> list[int]:
-    """Return the steps before which the disk is not as before the one ahead of them.
-
-    A sync changes nothing that a killed process leaves. Of many equal ones in a row (the 256 folders) three do.
-    """
-    kept: list[int] = []
-    for at, name in enumerate(steps):
-        same = [steps[at - back] for back in (1, 2, 3) if at >= back]
-        if at and ".f" in steps[at - 1]:
-            continue
-        if len(same) == 3 and set(same) == {name}:
-            continue
-        kept.append(at)
-    return kept
-
-
 def test_a_command_that_was_killed_anywhere_succeeds_when_it_is_run_again(bench: Bench) -> None:
     """Rows name whole files, lookups give right bytes, and no partial or foreign name is left (I1 to I3)."""
-    steps = bench.steps()
-    for at in worth_a_kill(steps):
+    for at, name in bench.steps():
         bench.kill(at)
-        bench.check(f"killed before step {at}, {steps[at]}")
+        bench.check(f"killed before step {at}, {name}")
+
+
+def kill_twice(bench: Bench, chance: random.Random) -> None:
+    steps = bench.steps()
+    first, name = chance.choice(steps)
+    second = chance.randrange(steps[-1][0] + 1)
+    bench.kill(first)
+    bench.kill_again(second)
+    bench.check(f"killed before step {first}, {name}, and when run again before step {second}")
+
+
+def test_a_recovery_that_was_killed_too_succeeds_the_third_time(bench: Bench, seed: int) -> None:
+    """A sample of pairs of steps."""
+    kill_twice(bench, random.Random(seed))
+
+
+@pytest.mark.long
+def test_many_recoveries_that_were_killed_too_succeed_the_third_time(bench: Bench, seed: int) -> None:
+    """A larger sample."""
+    chance = random.Random(seed)
+    for _ in range(20):
+        kill_twice(bench, chance)

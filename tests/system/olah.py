@@ -73,7 +73,7 @@ class Olah:
     ) -> str:
         """Put a commit with these files besides those that are there on ``main``; return its name.
 
-        ``repo`` is as in ``models/org/name``. A file in ``lfs`` goes where ``git lfs`` keeps it, and git gets its pointer.
+        ``repo`` is as in ``models/org/name``. A file in ``lfs`` goes where git-lfs keeps it, and git gets its pointer.
         """
         folder = self._folder / "git" / repo
         if not folder.exists():

@@ -43,8 +43,13 @@ class Relay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Be gone, every connection with it. Safe to call twice."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
