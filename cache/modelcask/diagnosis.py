@@ -124,4 +124,4 @@ def _catalog(layout: Layout, catalog: Catalog) -> Iterator[Check]:
         yield Check("changed", Health.WARNING, f"{changed} files changed since they were proved; run: modelcask verify")
     orphans = sum(1 for path in layout.blobs.glob("*/*") if path.name not in known)
     if orphans:
-        yield Check("orphans", Health.WARNING, f"{orphans} files without a row, left by a crash; a pull takes them up")
+        yield Check("orphans", Health.WARNING, f"{orphans} files without a row, left by a crash; rebuild takes them up")

@@ -12,7 +12,7 @@
     quarantine/<hex>.<time>
     sessions/<uuid>
     locks/{gc,schema,writer,blob-00..ff,uri-<key>}
-    catalog.db  backups/
+    catalog.db  backups/                         rebuild.db beside it while it is being rebuilt
 """
 
 from __future__ import annotations

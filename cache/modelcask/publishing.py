@@ -33,7 +33,7 @@ from modelcask.proving import prove_again
 from modelcask.store import blobs, fs
 from modelcask.store.sealed import SealedFile, discard_partial
 from modelcask.store.sessions import Session
-from modelcask.types import Snapshot
+from modelcask.types import ReplicaState, Snapshot
 
 _GROUP: Final = 64
 _ROUNDS: Final = 5
@@ -110,9 +110,9 @@ def sweep_snapshot(layout: Layout, catalog: Catalog, held: Snapshot) -> None:
 
 
 def _is_as_recorded(layout: Layout, catalog: Catalog, digest: Digest) -> bool:
-    """Say whether a blob's stamp holds: only then may a change that we make ourselves renew it."""
+    """Say whether a blob is what its row says: only then may a change that we make ourselves renew it."""
     row = catalog.find_blob(digest)
-    return row is not None and blobs.stamp(layout, digest) == row.stamp
+    return row is not None and row.state is ReplicaState.PRESENT and blobs.stamp(layout, digest) == row.stamp
 
 
 def _place(layout: Layout, sealed: SealedFile, row: BlobRow | None) -> BlobRow | None:

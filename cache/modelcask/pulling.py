@@ -1,4 +1,4 @@
-"""Pulling: resolve, reuse or fetch, publish, record.
+"""Pulling: resolve, reuse or fetch, publish, record, retire.
 
 The order of one URI::
 
@@ -9,6 +9,7 @@ The order of one URI::
     for each file, several at once, under its key's lock:
         look again, fetch into an ingest, check, seal, publish
     when all are there: manifest, links, then one transaction for revision, entries and refs
+    retire                       the partials of what was published go
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recording what was pulled: manifest, links, and one transaction, in this order (step 9 of the ingest).
+"""Recording what was pulled: manifest, links, and one transaction, in this order.
 
 Killed after the manifest: it names blobs that are there, and the next pull writes it again. Killed after the
 links: they point to blobs that are there, and nobody has been told of them. Only the transaction makes a lookup

@@ -6,8 +6,8 @@ can simply be repeated. Then each blob that no entry refers to any more is conde
 the sessions are read (I4), and what no live process has leased is deleted under its stripe lock: row first, file
 second (I1). Killed there, what is left is bytes that nobody refers to, which the collector takes.
 
-A path that another live process was given keeps working until that process ends: neither the bytes nor the link
-behind it go before.
+A path that another live process was given before keeps working until that process ends: neither the bytes nor
+the link behind it go before. The link is the collector's then.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What a source answers to a URI: one immutable revision, and the files of it that the URI means."""
+    """What a source answers to a URI: one immutable revision, and at least the files of it that the URI means."""
 
     uri: ModelURI
     revision: str | None

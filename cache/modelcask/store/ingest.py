@@ -85,6 +85,7 @@ class Ingest:
         self._checkpointed_at = time.monotonic()
         self._has_meta = False
         self._stopped = False
+        self._resumable = self._identity.resumable
         self._unwritable = False
         """Whether a sync failed: the kernel may go on showing bytes that never reached the disk."""
 
@@ -238,7 +239,7 @@ class Ingest:
 
     def _start_checkpoint(self) -> None:
         now = time.monotonic()
-        if now - self._checkpointed_at < CHECKPOINT_S or not self._identity.resumable:
+        if now - self._checkpointed_at < CHECKPOINT_S or not self._resumable:
             return
         if self._checkpoint is not None:
             if not self._checkpoint.done():
@@ -264,7 +265,7 @@ class Ingest:
         """Claim everything that was written, the odd tail included; drop what no later attempt could use."""
         if self._checkpoint is not None:
             self._checkpoint.exception()  # waits
-        if self._front == 0 or not self._identity.resumable or self._unwritable:
+        if self._front == 0 or not self._resumable or self._unwritable:
             self._drop()
             return
         try:
@@ -302,6 +303,8 @@ class Ingest:
             await self.restart()
         with open_local(path) as source:
             shared = await asyncio.to_thread(self._clone, source)
+            if shared:
+                self._resumable = False  # shared in a moment, so there are no segments to claim
             read = self._read_back if shared else source.read  # what is hashed is what is kept
             offset = 0
             while block := await asyncio.to_thread(read, offset, BLOCK_BYTES):
@@ -340,7 +343,7 @@ class Ingest:
             raise fault
         if os.fstat(self._fd).st_size != self._front:
             raise StorageError(f"{self._data} has not the length that was written; check the disk")
-        if self._front >= SEGMENT_BYTES and self._identity.resumable:
+        if self._front >= SEGMENT_BYTES and self._resumable:
             # Worth a second small file: killed before the revision is recorded, it need not come again.
             self._close_segment(self._front)
             if self._unsynced:

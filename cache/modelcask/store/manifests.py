@@ -15,6 +15,7 @@ import msgspec
 from modelcask.errors import CorruptStoreError, SchemaVersionError
 from modelcask.layout import Layout
 from modelcask.store import fs
+from modelcask.types import TrustLevel
 
 FORMAT: Final = 1
 
@@ -101,13 +102,13 @@ def list_manifests(layout: Layout) -> Iterator[Path]:
 
 
 def merge(old: Manifest | None, new: Manifest) -> Manifest:
-    """Join what two pulls know of one revision: held beats known, the whole listing beats a part."""
+    """Join what two pulls know of one revision: held beats known, the whole listing a part, proof the weaker one."""
     if old is None:
         return new
     entries = {entry.path: entry for entry in old.entries}
     for entry in new.entries:
         known = entries.get(entry.path)
-        if known is None or entry.blob is not None or known.blob is None:
+        if known is None or known.blob is None or (entry.blob is not None and not _is_stronger(known, entry)):
             entries[entry.path] = entry
     return msgspec.structs.replace(
         new,
@@ -115,6 +116,14 @@ def merge(old: Manifest | None, new: Manifest) -> Manifest:
         refs={**old.refs, **new.refs},
         entries=tuple(entries[path] for path in sorted(entries)),
     )
+
+
+def _is_stronger(known: ManifestEntry, entry: ManifestEntry) -> bool:
+    """Say whether the same bytes were proved better before than now, as the catalog keeps it too."""
+    if known.blob != entry.blob or known.trust is None or entry.trust is None:
+        return False
+    order = list(TrustLevel)
+    return order.index(TrustLevel(known.trust)) < order.index(TrustLevel(entry.trust))
 
 
 def without(manifest: Manifest, paths: set[str]) -> Manifest:
