@@ -301,9 +301,7 @@ async def test_a_mismatch_says_both_digests(layout: Layout) -> None:
     [promised] = promise(b"other", "sha256")
     [actual] = promise(b"right", "sha256")
     with pytest.raises(DigestMismatchError) as caught:
-        await take(
-            layout, b"right", identity(b"right", size=5) if False else Identity("s", "r", "m", 5, None, (promised,))
-        )
+        await take(layout, b"right", Identity("s", "r", "m", 5, None, (promised,)))
     assert (caught.value.expected, caught.value.actual) == (str(promised), str(actual))
 
 

@@ -97,9 +97,8 @@ class Nginx:
     def start(self) -> None:
         """Start it, or start it again after ``kill``; return when it serves."""
         assert PROGRAM is not None
-        command = [PROGRAM, "-e", self._folder / "error.log", "-p", self._folder, "-c", self._folder / "nginx.conf"]
         self._process = subprocess.Popen(
-            command,
+            [PROGRAM, "-e", f"{self._folder}/error.log", "-p", str(self._folder), "-c", f"{self._folder}/nginx.conf"],
             env={"NGINX": f"{self._socket.fileno()};"},
             pass_fds=[self._socket.fileno()],
             start_new_session=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import modelcask
 from behaviours import Chunked
 from origin import Origin
 from system.command import run
@@ -37,10 +38,14 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
             if done.returncode:
                 pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
             if not any("remount" in argument for argument in arguments):
-                mounted.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+                mounted.callback(unmount, folder)
             return folder
 
         yield mount
+
+
+def unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture
@@ -60,7 +65,7 @@ def blobs(root: Path) -> list[Path]:
     return list((root / "blobs").glob("b3/*/*"))
 
 
-def test_a_file_larger_than_the_disk_is_refused_before_the_first_byte(disk: Path):
+def test_a_file_larger_than_the_disk_is_refused_before_the_first_byte(disk: Path) -> None:
     """Exit 5, with what is needed, what there is and what is missing; the server is not asked for one byte."""
     with Origin() as origin:
         ended = run("--home", disk / "cask", "pull", origin.add("/big.gguf", CONTENT))
@@ -74,7 +79,7 @@ def test_a_file_larger_than_the_disk_is_refused_before_the_first_byte(disk: Path
     assert list((disk / "cask" / "partial").iterdir()) == []
 
 
-def test_a_disk_that_fills_up_in_the_middle_leaves_a_store_that_works(disk: Path, small: str):
+def test_a_disk_that_fills_up_in_the_middle_leaves_a_store_that_works(disk: Path, small: str) -> None:
     """A server that does not tell the size: exit 5, nothing is published, and the next pull and lookup succeed."""
     home = ("--home", disk / "cask")
     with Origin() as origin:
@@ -93,7 +98,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_a_store_that_works(disk: Path
     assert run(*home, "verify").code == 0
 
 
-def test_what_arrived_before_the_disk_was_full_is_not_fetched_again(disk: Path, mount: Mount):
+def test_what_arrived_before_the_disk_was_full_is_not_fetched_again(disk: Path, mount: Mount) -> None:
     """With more room the same pull goes on: the server sends the rest alone."""
     home = ("--home", disk / "cask")
     with Origin() as origin:
@@ -111,14 +116,15 @@ def test_what_arrived_before_the_disk_was_full_is_not_fetched_again(disk: Path, 
 def frozen(tmp_path: Path, mount: Mount, small: str) -> Path:
     """A root that holds a model, on a mount that may not be written."""
     cask = tmp_path / "writable" / "cask"
-    assert run("--home", cask, "pull", small).code == 0
+    with modelcask.ModelCache(cask) as cache:
+        cache.pull(small)
     folder = mount("frozen", "--bind", str(cask.parent))
     mount("frozen", "-o", "remount,bind,ro")
     return folder / "cask"
 
 
 @pytest.mark.parametrize("command", ["path", "pull", "show", "ls", "verify", "rm"])
-def test_a_root_that_may_not_be_written_says_so(frozen: Path, small: str, command: str):
+def test_a_root_that_may_not_be_written_says_so(frozen: Path, small: str, command: str) -> None:
     """A lease cannot be left there, so nothing is handed out: one line that names the root and the reason."""
     arguments = [] if command in {"ls", "verify"} else [small]
     ended = run("--home", frozen, command, *arguments)

@@ -109,7 +109,7 @@ def read(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_snapshot_is_the_one_that_huggingface_hub_makes(hub: FakeHub, theirs: dict[str, Path], case: str):
+def test_the_snapshot_is_the_one_that_huggingface_hub_makes(hub: FakeHub, theirs: dict[str, Path], case: str) -> None:
     """The same commit, the same names, the same bytes, and nothing besides."""
     asked = CASES[case]
     with modelcask.ModelCache(settings=modelcask.load_settings(hf_endpoint=hub.endpoint)) as cache:

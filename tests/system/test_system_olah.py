@@ -68,7 +68,7 @@ def read(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_whole_repository_is_what_git_holds(cache: modelcask.ModelCache, hub: Relay, commits: list[str]):
+def test_a_whole_repository_is_what_git_holds(cache: modelcask.ModelCache, hub: Relay, commits: list[str]) -> None:
     """Every file, at the commit of main; found again by each spelling when the server is gone."""
     [snapshot] = cache.pull("hf://acme/tiny")
     hub.close()
@@ -80,7 +80,7 @@ def test_a_whole_repository_is_what_git_holds(cache: modelcask.ModelCache, hub: 
     assert cache.lookup("hf://acme/tiny/model.gguf") == snapshot.path / "model.gguf"
 
 
-def test_the_proof_is_told_as_it_is(cache: modelcask.ModelCache):
+def test_the_proof_is_told_as_it_is(cache: modelcask.ModelCache) -> None:
     """git's SHA-1 where that is all there is, the SHA-256 of an LFS pointer where git holds one: never more."""
     [snapshot] = cache.pull("hf://acme/tiny")
 
@@ -89,7 +89,7 @@ def test_the_proof_is_told_as_it_is(cache: modelcask.ModelCache):
     }
 
 
-def test_its_plain_urls_prove_nothing(hub: Relay):
+def test_its_plain_urls_prove_nothing(hub: Relay) -> None:
     """As a URL the same file has neither a strong ETag nor a digest: its bytes are its revision, on first use."""
     uri = f"{hub.url}/acme/tiny/resolve/main/model.gguf"
     with modelcask.ModelCache() as cache:
@@ -105,7 +105,7 @@ def test_its_plain_urls_prove_nothing(hub: Relay):
 @pytest.mark.parametrize(
     "name", ["model.gguf", "large.safetensors", "empty.txt", "tokenizer/more/merges with space.txt"]
 )
-def test_one_file_is_one_file(cache: modelcask.ModelCache, name: str):
+def test_one_file_is_one_file(cache: modelcask.ModelCache, name: str) -> None:
     """A file comes alone, under its own path."""
     [snapshot] = cache.pull(f"hf://acme/tiny/{name.replace(' ', '%20')}")
 
@@ -115,7 +115,7 @@ def test_one_file_is_one_file(cache: modelcask.ModelCache, name: str):
     assert cache.lookup("hf://acme/tiny") is None
 
 
-def test_a_folder_is_all_below_it(cache: modelcask.ModelCache):
+def test_a_folder_is_all_below_it(cache: modelcask.ModelCache) -> None:
     """The path is the folder in the snapshot."""
     [snapshot] = cache.pull("hf://acme/tiny/tokenizer")
 
@@ -123,7 +123,7 @@ def test_a_folder_is_all_below_it(cache: modelcask.ModelCache):
     assert cache.lookup(f"{cache.settings.hf_endpoint}/acme/tiny/tree/main/tokenizer") == snapshot.path
 
 
-def test_a_tag_and_a_commit_are_revisions(cache: modelcask.ModelCache, commits: list[str]):
+def test_a_tag_and_a_commit_are_revisions(cache: modelcask.ModelCache, commits: list[str]) -> None:
     """The tag's commit has its own folder; what did not change between the two costs no bytes."""
     [new] = cache.pull("hf://acme/tiny")
     [tagged] = cache.pull("hf://acme/tiny@v1")
@@ -137,7 +137,7 @@ def test_a_tag_and_a_commit_are_revisions(cache: modelcask.ModelCache, commits: 
     assert read(new.path) == NEW
 
 
-def test_a_dataset_is_a_repository(cache: modelcask.ModelCache):
+def test_a_dataset_is_a_repository(cache: modelcask.ModelCache) -> None:
     """Datasets lie beside the models of the same name."""
     [snapshot] = cache.pull("hf://datasets/acme/words")
 
@@ -147,7 +147,7 @@ def test_a_dataset_is_a_repository(cache: modelcask.ModelCache):
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "large.safetensors"])
-def test_a_cut_file_arrives_although_nothing_can_be_resumed(cache: modelcask.ModelCache, hub: Relay, name: str):
+def test_a_cut_file_arrives_although_nothing_can_be_resumed(cache: modelcask.ModelCache, hub: Relay, name: str) -> None:
     """The server sends a whole file whatever range is asked for: the second one takes the place of the first part."""
     hub.cut_after(2_000_000)
     [snapshot] = cache.pull(f"hf://acme/tiny/{name}")
@@ -168,7 +168,7 @@ def test_a_cut_file_arrives_although_nothing_can_be_resumed(cache: modelcask.Mod
         "hf:acme/tiny:Q4_K_M",
     ],
 )
-def test_a_miss_is_not_found(cache: modelcask.ModelCache, uri: str):
+def test_a_miss_is_not_found(cache: modelcask.ModelCache, uri: str) -> None:
     """It answers 401 to every miss, which is neither a missing token nor a broken server."""
     with pytest.raises(modelcask.NotFoundError) as caught:
         cache.pull(uri)
@@ -177,7 +177,7 @@ def test_a_miss_is_not_found(cache: modelcask.ModelCache, uri: str):
     assert cache.lookup(uri) is None
 
 
-def test_the_command_pulls_from_it_and_finds_it_without_it(hub: Relay):
+def test_the_command_pulls_from_it_and_finds_it_without_it(hub: Relay) -> None:
     """With HF_ENDPOINT alone; then the server is gone, and path, show and a second pull still answer."""
     env = {"HF_ENDPOINT": hub.url}
     pulled = run("pull", "-q", "hf://acme/tiny", env=env)

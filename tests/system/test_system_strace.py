@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import modelcask
 from system.command import run
 
 STRACE = shutil.which("strace")
@@ -48,7 +49,7 @@ def uri(tmp_path: Path) -> str:
     """A URI that is cached."""
     model = tmp_path / "model.gguf"
     model.write_bytes(b"GGUF" * 5000)
-    assert run("pull", "-q", model.as_uri()).code == 0
+    modelcask.pull(model.as_uri())
     return model.as_uri()
 
 
@@ -66,7 +67,7 @@ def changes(calls: list[str], root: Path) -> dict[str, set[str]]:
 
 def listing(root: Path) -> dict[str, tuple[int, ...]]:
     """Return size, inode and times of everything in the root, its folders' times left out."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for path in root.rglob("*"):
         status = path.lstat()
         if not path.is_dir():
@@ -74,7 +75,7 @@ def listing(root: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def test_a_lookup_opens_no_socket(trace: Trace, uri: str):
+def test_a_lookup_opens_no_socket(trace: Trace, uri: str) -> None:
     """Neither to a network nor to a name server; what the C library asks the machine itself does not count."""
     calls = trace("path", uri)
 
@@ -82,7 +83,7 @@ def test_a_lookup_opens_no_socket(trace: Trace, uri: str):
     assert [call for call in calls if call.startswith(("socket(", "connect(")) and "AF_UNIX" not in call] == []
 
 
-def test_a_lookup_writes_its_lease_and_nothing_else(trace: Trace, uri: str, cask: Path):
+def test_a_lookup_writes_its_lease_and_nothing_else(trace: Trace, uri: str, cask: Path) -> None:
     """It makes, locks, writes and removes its session file.
 
     Beside that, SQLite opens its log, writes nothing to it (root gives it to the database's owner), and builds the
@@ -100,7 +101,7 @@ def test_a_lookup_writes_its_lease_and_nothing_else(trace: Trace, uri: str, cask
     assert after == before
 
 
-def test_a_lookup_makes_no_store(trace: Trace, cask: Path, tmp_path: Path):
+def test_a_lookup_makes_no_store(trace: Trace, cask: Path, tmp_path: Path) -> None:
     """Where none is, nothing is written at all."""
     calls = trace("path", "hf://org/repo/model.gguf", code=3)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import modelcask
 from system.command import PROGRAM, Ended, run
 
 NOBODY = 65534
@@ -44,12 +45,13 @@ def run_as_nobody(outside: Path, *arguments: str, root: Path | None = None) -> E
     return run(*arguments, prefix=AS_NOBODY, env=env, cwd=outside)
 
 
-@pytest.mark.parametrize("command", ["path", "pull", "ls", "verify", "rm", "rebuild", "doctor"])
-def test_another_users_root_is_one_line(outside: Path, command: str):
+@pytest.mark.parametrize("command", ["path", "pull", "verify", "rm", "doctor"])
+def test_another_users_root_is_one_line(outside: Path, command: str) -> None:
     """Nothing of it is told or changed: exit 10, and the line names the root."""
     theirs = outside / "cask"
     uri = (outside / "model.gguf").as_uri()
-    assert run("--home", theirs, "pull", uri).code == 0
+    with modelcask.ModelCache(theirs) as cache:
+        cache.pull(uri)
     before = listing(theirs)
     ended = run_as_nobody(outside, command, *([uri] if command in {"path", "pull", "rm"} else []), root=theirs)
 
@@ -60,7 +62,7 @@ def test_another_users_root_is_one_line(outside: Path, command: str):
     assert listing(theirs) == before
 
 
-def test_a_second_user_has_a_root_of_his_own(outside: Path):
+def test_a_second_user_has_a_root_of_his_own(outside: Path) -> None:
     """By default in his cache folder, every file in it his."""
     uri = (outside / "model.gguf").as_uri()
     pulled = run_as_nobody(outside, "pull", "-q", uri)
@@ -74,14 +76,13 @@ def test_a_second_user_has_a_root_of_his_own(outside: Path):
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids="{:03o}".format)
-def test_no_umask_opens_or_closes_a_root(cask: Path, tmp_path: Path, umask: int):
+def test_no_umask_opens_or_closes_a_root(cask: Path, tmp_path: Path, umask: int) -> None:
     """Folders 0700, blobs 0444, and nothing else that others could read or write if they came so far."""
     model = tmp_path / "model.gguf"
     model.write_bytes(CONTENT)
     path = run("pull", "-q", model.as_uri(), umask=umask).path
 
     assert run("path", model.as_uri(), umask=umask).path == path
-    assert run("verify", umask=umask).code == 0
     modes = {name: mode for name, (mode, _) in listing(cask).items()}
     folders = {stat.S_IMODE(mode) for mode in modes.values() if stat.S_ISDIR(mode)}
     assert folders == {0o700}

@@ -343,7 +343,7 @@ class Ingest:
             raise fault
         if os.fstat(self._fd).st_size != self._front:
             raise StorageError(f"{self._data} has not the length that was written; check the disk")
-        if self._front >= SEGMENT_BYTES and self._resumable:
+        if self._resumable and (self._front >= SEGMENT_BYTES or self._has_meta):
             # Worth a second small file: killed before the revision is recorded, it need not come again.
             self._close_segment(self._front)
             if self._unsynced:
