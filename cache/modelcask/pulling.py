@@ -24,6 +24,7 @@ from modelcask import locks
 from modelcask.catalog.catalog import Catalog
 from modelcask.config import Settings
 from modelcask.errors import (
+    BusyError,
     CacheError,
     RemoteChangedError,
     StoreFullError,
@@ -113,7 +114,7 @@ class Puller:
             resolution = await self._resolve(uri, wanted, progress, self._shared.settings)
             try:
                 return await _Pull(self._shared, resolution, wanted, progress).run()
-            except RemoteChangedError:
+            except (RemoteChangedError, BusyError):  # busy: where locks lie, another process took the partial over
                 if last:
                     raise
         raise AssertionError("unreachable")

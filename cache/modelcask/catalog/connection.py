@@ -82,7 +82,7 @@ def translated(path: Path) -> Iterator[None]:
         raise ours from error
 
 
-def translate(error: BaseException | None, path: Path) -> CacheError | None:
+def translate(error: BaseException | None, path: Path) -> CacheError | None:  # noqa: PLR0911 - one a kind
     """Return our error for one of SQLite's, None for one that only a mistake in this program can cause."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
@@ -96,6 +96,11 @@ def translate(error: BaseException | None, path: Path) -> CacheError | None:
         return StoreFullError(WAL_LIMIT_BYTES, _free_bytes(path), where=str(path.parent))
     if primary == sqlite3.SQLITE_ERROR:
         return None
+    if not os.access(path.parent, os.W_OK):
+        return StorageError(
+            f"{path.parent} is read-only for this user, and even a lookup writes its lease there; make it writable, "
+            "or set MODELCASK_HOME to a folder of your own"
+        )
     return StorageError(f"the catalog {path} cannot be used ({error}); check its permissions and its disk")
 
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import sqlite3
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from alembic import command
@@ -37,6 +38,7 @@ def upgrade(layout: Layout, found: str | None, wanted: str) -> None:
     """
     if found is not None:
         back_up(layout, found)
+    _make_private(layout.catalog)
     gate = locks.lock(layout.writer_lock, timeout_s=_GATE_TIMEOUT_S)
     # Rebuilding a table drops the one that others refer to, so the keys are checked at the end instead.
     engine = make_engine(
@@ -57,6 +59,15 @@ def upgrade(layout: Layout, found: str | None, wanted: str) -> None:
         gate.release()
 
 
+def _make_private(path: Path) -> None:
+    """Make sure of the file and of its mode, 0600 whatever the umask; SQLite gives it to ``-wal`` and ``-shm`` too."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+
+
 def back_up(layout: Layout, version: str) -> None:
     """Copy the catalog into ``backups/`` while others may read it; keep the newest three copies.
 
@@ -67,6 +78,7 @@ def back_up(layout: Layout, version: str) -> None:
         left_over.unlink()
     final = layout.backups / f"catalog-{now_us():016d}-{version}.db"
     aside = final.with_suffix(".tmp")
+    _make_private(aside)
     with (
         translated(layout.catalog),
         contextlib.closing(connect_reader(layout.catalog)) as source,
