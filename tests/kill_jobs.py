@@ -7,9 +7,11 @@ happens and, for a commit, once more after it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +38,9 @@ COMMITS = (
     "delete_replica",
     "set_meta",
 )
+
+_PR_SET_PTRACER = 0x59616D61  # linux/prctl.h
+_ANYBODY = 2**64 - 1
 
 Files = dict[str, bytes]
 """Each URI of a scenario and the bytes that it means."""
@@ -264,3 +269,12 @@ def recover(root: Path, verb: str, uris: tuple[str, ...], files: Files, damaged:
         "orphans": find_orphans(root),
         "quarantine": len(list((root / "quarantine").iterdir())),
     }
+
+
+def run_traced(root: Path, verb: str, uris: tuple[str, ...]) -> object:
+    """Let anybody trace this process, wait until that has begun, and run the command."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_ANYBODY))
+    say("ready")
+    wait_for("go")
+    return command(root, verb, uris)

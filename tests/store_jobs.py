@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 from modelcask import locks
 from modelcask.digest import Digest
@@ -19,7 +20,12 @@ from modelcask.store.ingest import Ingest
 from modelcask.store.journal import Identity
 from modelcask.store.root import open_root
 from modelcask.store.sessions import open_session
-from zygote import say, wait_for
+from zygote import save_coverage, say, wait_for
+
+
+def _end() -> NoReturn:
+    save_coverage()
+    os._exit(0)
 
 
 def hold(path: Path, shared: bool) -> None:
@@ -51,7 +57,7 @@ def use_after_fork(path: Path) -> tuple[int, bool, bool]:
         held.release(remove=True)  # must do nothing: it is not ours
         again = locks.try_lock(path)
         os.write(tell, b"%d %d" % (held.fd, again is not None))
-        os._exit(0)
+        _end()
     os.waitpid(pid, 0)
     descriptor, taken = os.read(seen, 100).split()
     still_held = path.exists() and locks.try_lock(path) is None
@@ -101,7 +107,7 @@ def lease_after_fork(root: Path, ours: Digest, theirs: Digest) -> tuple[Path, Pa
         own = open_session(Layout(root))
         own.lease(theirs)
         os.write(tell, os.fsencode(own.path))
-        os._exit(0)
+        _end()
     os.waitpid(pid, 0)
     child = Path(os.fsdecode(os.read(seen, 4096)))
     return session.path, child, session.path.read_text()
@@ -125,7 +131,7 @@ def fork_while_opening(root: Path) -> bool:
     if pid == 0:
         signal.alarm(10)  # ends the child if it waits for ever
         open_session(Layout(root))
-        os._exit(0)
+        _end()
     leave.set()
     thread.join()
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

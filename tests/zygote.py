@@ -173,9 +173,19 @@ def _run(job: str, arguments: tuple[Any, ...], folder: str, environment: dict[st
     except BaseException as error:  # noqa: BLE001 - handed to the test
         outcome = type(error).__name__, traceback.format_exc()
     atexit._run_exitfuncs()
+    save_coverage()
     path = _folder / ".result"
     path.write_bytes(pickle.dumps(outcome))
     path.rename(_folder / "result")
+
+
+def save_coverage() -> None:
+    """Keep what was measured of a process that ends without the interpreter's own end."""
+    coverage = sys.modules.get("coverage")
+    measuring = None if coverage is None else coverage.Coverage.current()
+    if measuring is not None:
+        measuring.stop()
+        measuring.save()
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:

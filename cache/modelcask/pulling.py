@@ -57,6 +57,8 @@ from modelcask.uri import ModelURI
 _TICK_S: Final = 0.1
 _POLL_S: Final = (0.02, 0.5)
 _ADMITTED: Final = 128
+_CHANGES: Final = 1
+_COLLISIONS: Final = 8
 
 
 @dataclass(slots=True)
@@ -109,15 +111,21 @@ class Puller:
                 await asyncio.to_thread(sweep_snapshot, self._shared.layout, self._shared.catalog, held)
                 _say(progress, Progress(uri.canonical, "", Phase.REUSED, held.size_bytes, held.size_bytes))
                 return _with_reuse(held)
-        for last in (False, True):
+        changed = busy = 0
+        while True:
             _say(progress, Progress(uri.canonical, "", Phase.RESOLVING))
             resolution = await self._resolve(uri, wanted, progress, self._shared.settings)
             try:
                 return await _Pull(self._shared, resolution, wanted, progress).run()
-            except (RemoteChangedError, BusyError):  # busy: where locks lie, another process took the partial over
-                if last:
+            except RemoteChangedError:
+                changed += 1
+                if changed > _CHANGES:
                     raise
-        raise AssertionError("unreachable")
+            except BusyError:  # where locks lie, another process took the partial over (I7)
+                busy += 1
+                if busy > _COLLISIONS:
+                    raise
+                await asyncio.sleep(busy * random.uniform(*_POLL_S))  # noqa: S311 - jitter, not a secret
 
     async def plan(self, uri: ModelURI, *, wanted: Wanted | None) -> list[tuple[RemoteFile, bool]]:
         """Return the files that a pull of ``uri`` would make held, each with whether the store has it already.

@@ -112,6 +112,17 @@ def test_an_orphan_that_nobody_proved_is_replaced(layout: Layout, sealed: Path, 
     assert list(layout.quarantine.iterdir()) == []
 
 
+def test_a_name_that_appears_while_its_lock_is_held_is_not_overwritten(
+    layout: Layout, sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody does not keep to the locks: nothing is published over his file."""
+    stand(layout, BAD)
+    monkeypatch.setattr(blobs, "look", lambda *_: Incumbent.NOTHING)
+    with pytest.raises(StorageError):
+        blobs.place(layout, checked(sealed), None, None)
+    assert layout.blob(DIGEST).read_bytes() == BAD
+
+
 def test_a_link_under_a_blobs_name_is_not_followed(layout: Layout, sealed: Path, tmp_path: Path) -> None:
     """It is replaced itself; what it points to is left alone."""
     victim = tmp_path / "victim"
@@ -205,6 +216,7 @@ def test_both_ways_of_hashing_a_file_agree_with_the_libraries(tmp_path: Path, co
         git,
     ]
     assert sum(read) == len(content)
+    assert blobs.hash_all(path, ("blake3",)) == found[:1]
 
 
 def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from modelcask.digest import Digest, new_hash
 from modelcask.errors import (
+    AccessDeniedError,
     CacheError,
     DigestMismatchError,
     RemoteChangedError,
@@ -265,6 +266,44 @@ async def test_what_nobody_could_take_up_again_is_not_kept(layout: Layout, of: I
     assert list(layout.partials.iterdir()) == []
 
 
+@pytest.mark.usefixtures("_small")
+async def test_claims_beyond_a_size_that_is_known_now_are_not_believed(layout: Layout) -> None:
+    """The digest is the same, the size was not known before: what does not fit is not joined."""
+    content = b"x" * 1000
+    await leave(layout, content, identity(content, "sha256", size=None))
+    async with Ingest(layout, KEY, identity(content, "sha256", size=600), name="m") as sink:
+        assert sink.front == 512
+
+
+async def test_what_cannot_be_claimed_in_leaving_costs_only_time(layout: Layout) -> None:
+    """The transfer's own error is on its way up: a journal that cannot be written is no second one."""
+    content = random.Random(13).randbytes(1000)
+    fs.on_step(failing("partial.journal.write", 28))
+    await leave(layout, content[:500], identity(content))
+    sealed, resumed = await take(layout, content, identity(content))
+    assert resumed == 0
+    check(sealed, content)
+
+
+async def test_a_dropped_ingest_is_gone(layout: Layout) -> None:
+    """Its bytes and the source do not belong together."""
+    async with Ingest(layout, KEY, identity(b"x" * 100), name="m") as sink:
+        await sink.write(b"x" * 50)
+        await sink.drop()
+    assert list(layout.partials.iterdir()) == []
+    discard_partial(layout.partial(KEY))
+
+
+async def test_a_file_that_is_shorter_than_what_was_written_is_not_sealed(layout: Layout) -> None:
+    """Whoever cut it: what was hashed is not what is there."""
+    async with Ingest(layout, KEY, identity(b"x" * 100), name="m") as sink:
+        await sink.write(b"x" * 100)
+        await sink._drain()
+        os.truncate(layout.partial(KEY) / "data", 50)
+        with pytest.raises(StorageError):
+            await sink.finish()
+
+
 async def test_an_ingest_that_got_nothing_leaves_nothing(layout: Layout) -> None:
     """No empty folders of pulls that failed early."""
     await leave(layout, b"", identity(b"x" * 100))
@@ -327,6 +366,18 @@ async def test_a_sealed_file_whose_process_died_is_proved_and_not_fetched(layout
         assert again == sealed
         check(again, content)
         discard_partial(again.path.parent)
+
+
+@pytest.mark.usefixtures("_small")
+async def test_a_sealed_file_that_is_not_claimed_as_a_whole_is_fetched_again(layout: Layout) -> None:
+    """Nobody may write to it any more, so it is taken up whole or not at all."""
+    content = random.Random(15).randbytes(1000)
+    await take(layout, content, identity(content))
+    log = layout.partial(KEY) / "journal"
+    os.truncate(log, log.stat().st_size - 1)
+    again, resumed = await take(layout, content, identity(content))
+    assert resumed == 0
+    check(again, content)
 
 
 async def test_a_sealed_file_is_a_durable_one(layout: Layout) -> None:
@@ -448,6 +499,49 @@ async def test_a_local_file_is_copied(layout: Layout, tmp_path: Path, size: int)
     (tmp_path / "source").write_bytes(content)
     sealed, _ = await copy(layout, tmp_path / "source", identity(content, "sha256", etag=None))
     check(sealed, content)
+
+
+async def test_shared_blocks_are_hashed_as_they_are_kept(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file system can, nothing is copied; here a copy stands in for it, and the source changes after."""
+    content = random.Random(14).randbytes(2 * BLOCK_BYTES + 3)
+    path = tmp_path / "source"
+    path.write_bytes(content)
+
+    def share(source: int, target: int) -> bool:
+        os.write(target, os.pread(source, len(content) + 1, 0))
+        stamp = path.stat()
+        with path.open("r+b") as file:
+            file.write(b"changed")
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        return True
+
+    monkeypatch.setattr(system, "clone_file", share)
+    sealed, shared = await copy(layout, path, identity(content, "sha256", etag=None))
+    assert shared
+    check(sealed, content)
+
+
+@pytest.mark.parametrize(("number", "error"), [(13, AccessDeniedError), (2, RemoteChangedError), (5, StorageError)])
+@pytest.mark.parametrize("call", ["open", "pread"])
+async def test_what_the_system_says_of_a_local_file_is_typed(  # noqa: PLR0917 - fixtures
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[CacheError], call: str
+) -> None:
+    """Not to be read, gone, or on a disk that fails: the error names the file."""
+    path = tmp_path / "source"
+    path.write_bytes(b"x" * 100)
+    real = getattr(os, call)
+
+    def refuse(at: object, *arguments: object) -> object:
+        if at == path or (isinstance(at, int) and os.fstat(at).st_ino == path.stat().st_ino):
+            raise OSError(number, os.strerror(number))
+        return real(at, *arguments)
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(error) as caught:
+        await copy(layout, path, identity(b"", etag=None, size=None))
+    assert str(path) in str(caught.value)
 
 
 async def test_a_copy_replaces_what_an_earlier_attempt_left(layout: Layout, tmp_path: Path) -> None:

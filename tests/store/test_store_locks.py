@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import signal
 import socket
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from modelcask import locks
-from modelcask.errors import BusyError, StorageError
+from modelcask.errors import BusyError, CacheError, StorageError, StoreFullError
 from zygote import Child, Zygote, ended
 
 
@@ -187,6 +188,33 @@ def test_a_lock_file_that_cannot_be_opened_is_a_storage_error(tmp_path: Path, ob
         locks.try_lock(path)
     assert str(path) in str(caught.value)
     assert not (folder / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(("number", "error"), [(28, StoreFullError), (122, StoreFullError), (37, StorageError)])
+@pytest.mark.parametrize("call", ["os.open", "fcntl.flock"])
+def test_what_the_system_refuses_is_typed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, error: type[CacheError]
+) -> None:
+    """No room for the file, or no locks at all; and no descriptor stays open."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    before = len(list(Path("/dev/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        patch.setattr(call, refuse)
+        with pytest.raises(error):
+            locks.try_lock(path)
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_a_probe_that_somebody_else_holds_proves_that_locks_exclude(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By chance two processes probe with one name: the second is refused, which is what was asked."""
+    monkeypatch.setattr(random, "randrange", lambda _: 7)
+    with locks.locked(tmp_path / f"probe-{os.getpid()}-00000007"):
+        assert locks.is_coherent(tmp_path)
 
 
 def test_a_file_system_where_locks_work_is_told_from_one_where_they_lie(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from modelcask import locks
 from modelcask.errors import CacheError, CorruptStoreError, SchemaVersionError, StorageError
 from modelcask.layout import LAYOUT_VERSION, Layout
 from modelcask.store import fs, root, system
@@ -193,12 +195,16 @@ def a_dangling_link(cask: Path) -> None:
     cask.symlink_to(cask.with_name("nowhere") / "at-all")
 
 
+def a_folder_as_format(cask: Path) -> None:
+    (cask / "FORMAT").mkdir(parents=True)
+
+
 def no_locks(cask: Path) -> None:
     cask.mkdir()
     (cask / "locks").write_bytes(b"")
 
 
-@pytest.mark.parametrize("obstacle", [a_file, below_a_file, a_dangling_link, no_locks])
+@pytest.mark.parametrize("obstacle", [a_file, below_a_file, a_dangling_link, a_folder_as_format, no_locks])
 def test_where_no_root_can_be_the_error_is_typed(tmp_path: Path, obstacle: Callable[[Path], None]) -> None:
     """A file in the way, at any level."""
     cask = tmp_path / "parent" / "cask"
@@ -221,10 +227,17 @@ def test_a_root_without_a_folder_says_how_to_mend_it(cask: Path, gone: str) -> N
 
 def test_a_file_system_whose_locks_lie_is_refused(cask: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Found out by trying, whatever the file system is called."""
-    monkeypatch.setattr(root.locks, "is_coherent", lambda _: False)
+    monkeypatch.setattr(locks, "is_coherent", lambda _: False)
     with pytest.raises(StorageError, match="MODELCASK_HOME"):
         open_root(cask)
     assert read_format(Layout(cask)) is None
+
+
+def test_a_root_that_vanishes_while_it_is_made_is_an_error(cask: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody deletes it at the same time: running the command again makes it anew."""
+    monkeypatch.setattr(root, "_make", lambda _: None)
+    with pytest.raises(CorruptStoreError, match="run the command again"):
+        open_root(cask)
 
 
 MOUNTS = """\
@@ -296,7 +309,7 @@ def test_a_root_across_two_file_systems_is_refused(cask: Path, other_file_system
 
 def test_another_system_is_refused_with_one_line(cask: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is made."""
-    monkeypatch.setattr(system.sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(StorageError, match="win32"):
         open_root(cask)
     assert not cask.exists()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 
+from modelcask import locks
 from modelcask.digest import Digest
 from modelcask.errors import StorageError
 from modelcask.layout import Layout
@@ -82,6 +84,27 @@ def test_a_session_that_cannot_be_read_stops_the_collector(zygote: Zygote, layou
         child.hears("leased").write_bytes(b"\xff\xfe")
         with pytest.raises(StorageError):
             leases(layout)
+
+
+def test_a_name_that_a_collector_is_looking_at_is_not_taken(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the file for a moment to see whether its owner is dead: another name is as good."""
+    names = iter(["taken", "free"])
+    monkeypatch.setattr(uuid, "uuid4", lambda: next(names))
+    with locks.locked(layout.sessions / "taken"):
+        session = sessions.Session(layout)
+    assert session.path.name == "free"
+    session.close()
+
+
+def test_a_session_that_ends_while_it_is_read_has_no_leases(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file was there, and locked, a moment ago."""
+    (layout.sessions / "ending").touch()
+
+    def end(path: Path) -> None:
+        path.unlink()
+
+    monkeypatch.setattr(sessions, "try_lock", end)
+    assert leases(layout) == {}
 
 
 def test_every_lease_counts_whatever_stands_above_it(zygote: Zygote, layout: Layout) -> None:

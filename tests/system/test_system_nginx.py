@@ -23,7 +23,7 @@ RECORD_BYTES = 32
 
 # Whoever asks for a whole file below /slow/ gets it slowly; the rest of one comes at once.
 SERVER = """
-location /slow/ { if ($http_range = "") { set $limit_rate 10m; } }
+location /slow/ { if ($http_range = "") { set $limit_rate 8m; } }
 location /pressed/ { gzip on; gzip_types *; gzip_min_length 1; }
 location /listed/ { autoindex on; }
 location = /moved.gguf { return 302 /model.gguf?signature=abc; }
@@ -118,30 +118,32 @@ def test_a_large_file_arrives_whole_under_the_revision_that_nginx_names(
     assert nginx.asked() == []
 
 
-def test_a_killed_pull_goes_on_where_it_stopped(nginx: Nginx, cask: Path) -> None:
+def test_a_killed_pull_goes_on_where_it_stopped(nginx: Nginx, cache: modelcask.ModelCache, cask: Path) -> None:
     """SIGKILL in mid-download: nginx's log shows that the next one asks for the rest, under If-Range, and no more."""
     content = os.urandom(SIZE)
     uri = put(nginx, "slow/model.gguf", content)
     kill(begin(uri, cask))
     start = kept(cask)
-    path = run("pull", "-q", uri).path
+    [snapshot] = cache.pull(uri)
 
-    assert path.read_bytes() == content
+    assert snapshot.path.read_bytes() == content
     assert list((cask / "partial").iterdir()) == []
     [rest] = [asked for asked in asked_until(nginx, gets=2) if asked.range]
     validator = etag(nginx, "slow/model.gguf")
     assert rest == Asked("GET", "/slow/model.gguf", 206, SIZE - start, f"bytes={start}-", validator)
 
 
-def test_a_file_that_was_replaced_after_the_kill_is_fetched_whole(nginx: Nginx, cask: Path) -> None:
+def test_a_file_that_was_replaced_after_the_kill_is_fetched_whole(
+    nginx: Nginx, cache: modelcask.ModelCache, cask: Path
+) -> None:
     """The kept part belongs to another revision: nothing of it is used, and the new bytes are right."""
     old, new = os.urandom(SIZE), os.urandom(5_000_000)
     uri = put(nginx, "slow/model.gguf", old)
     kill(begin(uri, cask))
     put(nginx, "slow/model.gguf", new)
-    path = run("pull", "-q", uri).path
+    [snapshot] = cache.pull(uri)
 
-    assert path.read_bytes() == new
+    assert snapshot.path.read_bytes() == new
     assert [asked for asked in asked_until(nginx, gets=2) if asked.range] == []
 
 

@@ -49,7 +49,8 @@ def uri(tmp_path: Path) -> str:
     """A URI that is cached."""
     model = tmp_path / "model.gguf"
     model.write_bytes(b"GGUF" * 5000)
-    modelcask.pull(model.as_uri())
+    with modelcask.ModelCache() as cache:
+        cache.pull(model.as_uri())
     return model.as_uri()
 
 

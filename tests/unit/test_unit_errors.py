@@ -106,6 +106,12 @@ def test_facts_are_attributes() -> None:
     assert (answer.status, answer.retryable, answer.bytes_kept, answer.retry_after) == (503, False, 3, 2.0)
 
 
+def test_a_refused_uri_suggests_what_it_can() -> None:
+    """The nearest right form where there is one, and no empty question where there is none."""
+    assert "did you mean hf://org/repo" in str(SAMPLES[0])
+    assert "did you mean" not in str(errors.InvalidURIError("x", "it is no URI"))
+
+
 def test_errors_can_be_caught_as_the_built_in_ones_they_are() -> None:
     """Wrong words are ValueError, what is not there is LookupError, what took too long is TimeoutError."""
     assert issubclass(errors.InvalidInputError, ValueError)

@@ -86,19 +86,15 @@ def place(layout: Layout, sealed: SealedFile, state: ReplicaState | None, stamp:
         BusyError: under the sealed file's path there is another one now.
     """
     path = layout.blob(sealed.digest)
-    match decide_placement(state, look(path, sealed.inode, stamp)):
-        case Placement.PROVE_INCUMBENT:
-            return False
-        case Placement.REPLACE_ORPHAN:
-            beside = path.with_name(f".{sealed.digest.hex}")
-            fs.unlink("blob", beside)
-            _link(sealed, beside)
-            fs.rename("blob", beside, path)
-        case Placement.LINK:
-            _link(sealed, path)
-        case Placement.KEEP_INCUMBENT:
-            pass
-    return True
+    placement = decide_placement(state, look(path, sealed.inode, stamp))
+    if placement is Placement.LINK:
+        _link(sealed, path)
+    elif placement is Placement.REPLACE_ORPHAN:
+        beside = path.with_name(f".{sealed.digest.hex}")
+        fs.unlink("blob", beside)
+        _link(sealed, beside)
+        fs.rename("blob", beside, path)
+    return placement is not Placement.PROVE_INCUMBENT
 
 
 def _link(sealed: SealedFile, target: Path) -> None:

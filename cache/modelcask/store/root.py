@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import uuid
 from pathlib import Path
@@ -47,8 +48,17 @@ def read_format(layout: Layout) -> Format | None:
         content = layout.format_file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise StorageError(f"{layout.root}: permission denied; set MODELCASK_HOME to a folder of your own") from error
     except OSError as error:
-        raise StorageError(f"{layout.format_file}: {error.strerror}") from error
+        raise StorageError(f"{layout.format_file}: {error.strerror}; check the disk") from error
+    owner = layout.root.stat().st_uid
+    if owner != os.geteuid():
+        # Also for root: what it leaves behind, the owner could neither lock nor replace.
+        raise StorageError(
+            f"{layout.root} belongs to user {owner}; run this as that user, "
+            "or set MODELCASK_HOME to a folder of your own"
+        )
     try:
         found = msgspec.json.decode(content, type=Format)
     except msgspec.DecodeError as error:
