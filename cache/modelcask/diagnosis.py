@@ -12,10 +12,10 @@ from enum import StrEnum
 from modelcask import locks
 from modelcask.catalog.catalog import Catalog
 from modelcask.config import Settings
-from modelcask.errors import CacheError
+from modelcask.errors import CacheError, SchemaVersionError
 from modelcask.layout import Layout
 from modelcask.store import blobs, fs, system
-from modelcask.store.root import read_format
+from modelcask.store.root import folders_of, read_format
 from modelcask.types import ReplicaState
 
 _LITTLE_ROOM = 1 << 30
@@ -46,10 +46,15 @@ def diagnose(layout: Layout, settings: Settings, open_catalog: Callable[[], Cata
     checks = [*_system(), *_network(settings)]
     if open_catalog is None:
         return [*checks, Check("store", Health.OK, f"{layout.root} does not exist yet; the first pull makes it")]
+    missing = [folder for folder in folders_of(layout) if not folder.is_dir()]
+    if missing:
+        return [*checks, Check("store", Health.FAILURE, f"{missing[0]} is missing; run: modelcask rebuild")]
     checks += _root(layout)
     try:
         catalog = open_catalog()
         checks += _catalog(layout, catalog)
+    except SchemaVersionError as error:
+        checks.append(Check("catalog", Health.FAILURE, str(error)))  # a rebuild here would lose what is newer
     except CacheError as error:
         checks.append(Check("catalog", Health.FAILURE, f"{error}; run: modelcask rebuild"))
     return checks

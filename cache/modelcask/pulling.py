@@ -15,6 +15,7 @@ The order of one URI::
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,8 @@ from modelcask.types import (
     Snapshot,
 )
 from modelcask.uri import ModelURI
+
+_log = logging.getLogger("modelcask.pull")
 
 _TICK_S: Final = 0.1
 _POLL_S: Final = (0.02, 0.5)
@@ -115,6 +118,7 @@ class Puller:
         while True:
             _say(progress, Progress(uri.canonical, "", Phase.RESOLVING))
             resolution = await self._resolve(uri, wanted, progress, self._shared.settings)
+            _log.info("%s is revision %s, %d files known", uri, resolution.revision, len(resolution.files))
             try:
                 return await _Pull(self._shared, resolution, wanted, progress).run()
             except RemoteChangedError:
@@ -207,6 +211,7 @@ class _Pull:
             if held is not None:
                 self._held[file.path] = held
                 self._report(file, Phase.REUSED, held.size_bytes, resumed=held.size_bytes)
+                _log.info("%s: reused %s", file.path, held.blob)
 
     def _find_held(self, file: RemoteFile) -> Held | None:
         """Return the blob that proves what the source promises of a file, whatever source it came from."""
@@ -267,6 +272,7 @@ class _Pull:
                 self._published.append(sealed)
                 self._held[file.path] = Held(sealed.digest, sealed.digests, sealed.size_bytes, fetched)
                 self._report(file, Phase.DONE, sealed.size_bytes)
+                _log.info("%s: %d bytes fetched, published as %s", file.path, fetched, sealed.digest)
                 if last:
                     # Without a promised digest others find the file only when its revision is recorded. Only a
                     # pull's sole lock is kept so long: two pulls that keep several could wait for each other.

@@ -17,9 +17,11 @@ from pathlib import Path
 
 from modelcask import locks
 from modelcask.catalog.catalog import Catalog, NewBlob, RevisionRecord
+from modelcask.catalog.lookup import LookupReader
 from modelcask.digest import Digest
-from modelcask.errors import CacheError
+from modelcask.errors import CacheError, SchemaVersionError
 from modelcask.layout import Layout
+from modelcask.relpath import check_relpath
 from modelcask.store import blobs, fs, manifests, snapshots
 from modelcask.store.manifests import Manifest
 from modelcask.store.root import make_folders
@@ -53,10 +55,12 @@ def rebuild_catalog(layout: Layout, hashed: Callable[[int], None] | None) -> Reb
 
     Raises:
         BusyError: another process has the catalog open for writing.
+        SchemaVersionError: a newer modelcask has made the catalog; rebuilding it here would lose what is new in it.
     """
     beside = replace(layout, catalog_name="rebuild")
+    make_folders(layout)
+    _refuse_newer(layout)
     with locks.locked(layout.schema_lock, timeout_s=_PATIENCE_S):
-        make_folders(layout)
         discard(beside)
         catalog = Catalog.open(beside)
         try:
@@ -65,6 +69,18 @@ def rebuild_catalog(layout: Layout, hashed: Callable[[int], None] | None) -> Reb
             catalog.close()
         result.former = put_in_place(layout, beside)
     return result
+
+
+def _refuse_newer(layout: Layout) -> None:
+    reader = LookupReader(layout)
+    try:
+        reader.has_schema()
+    except SchemaVersionError:
+        raise
+    except CacheError:
+        pass  # damaged: that is what a rebuild is for
+    finally:
+        reader.close()
 
 
 def _fill(layout: Layout, catalog: Catalog, hashed: Callable[[int], None] | None) -> Rebuilt:
@@ -97,8 +113,8 @@ def _fill(layout: Layout, catalog: Catalog, hashed: Callable[[int], None] | None
 
 def _adopt_blobs(
     layout: Layout, catalog: Catalog, result: Rebuilt, hashed: Callable[[int], None] | None
-) -> dict[Digest, int]:
-    known: dict[Digest, int] = {}
+) -> dict[Digest, NewBlob]:
+    known: dict[Digest, NewBlob] = {}
     group: list[NewBlob] = []
     for path in sorted(layout.blobs.glob("*/*")):
         if _HEX.fullmatch(path.name) is None or path.parent.name != path.name[:2] or path.is_symlink():
@@ -118,13 +134,13 @@ def _adopt_blobs(
             result.refused.append(f"{path}: its bytes are not what its name says; moved to {aside}")
             continue
         stamp = StatStamp.of(path.stat())
-        known[digest] = stamp.size_bytes
-        group.append(NewBlob(digest, stamp.size_bytes, tuple(digests), stamp))
+        known[digest] = NewBlob(digest, stamp.size_bytes, tuple(digests), stamp)
+        group.append(known[digest])
         if len(group) == _GROUP:
             catalog.record_blobs(group)
             group = []
     catalog.record_blobs(group)
-    result.blobs, result.size_bytes = len(known), sum(known.values())
+    result.blobs, result.size_bytes = len(known), sum(blob.size_bytes for blob in known.values())
     return known
 
 
@@ -152,7 +168,8 @@ def _record(layout: Layout, catalog: Catalog, manifest: Manifest, refs: dict[str
         )
 
 
-def _entry(manifest: Manifest, entry: manifests.ManifestEntry, known: dict[Digest, int], result: Rebuilt) -> Entry:
+def _entry(manifest: Manifest, entry: manifests.ManifestEntry, known: dict[Digest, NewBlob], result: Rebuilt) -> Entry:
+    check_relpath(entry.path)
     promised = tuple(map(Digest.parse, entry.promised))
     blob = Digest.parse(entry.blob) if entry.blob is not None else None
     if blob is not None and blob not in known:
@@ -160,7 +177,14 @@ def _entry(manifest: Manifest, entry: manifests.ManifestEntry, known: dict[Diges
         blob = None
     if blob is None:
         return Entry(entry.path, entry.size_bytes, promised=promised)
-    return Entry(entry.path, known[blob], blob, promised, TrustLevel(entry.trust or TrustLevel.FIRST_USE))
+    computed = {digest.algorithm: digest for digest in known[blob].digests}
+    for told in (*promised, *map(Digest.parse, entry.digests)):
+        if computed.get(told.algorithm, told) != told:
+            # Whoever wrote this did not hash these bytes: a name must not come to mean another file.
+            result.refused.append(f"{manifest.source} {entry.path}: its manifest says {told}, its blob is not that")
+            return Entry(entry.path, entry.size_bytes, promised=promised)
+    size, trust = known[blob].size_bytes, TrustLevel(entry.trust or TrustLevel.FIRST_USE)
+    return Entry(entry.path, size, blob, promised, trust)
 
 
 def put_in_place(layout: Layout, rebuilt: Layout) -> Path | None:

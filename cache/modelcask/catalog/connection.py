@@ -80,6 +80,8 @@ def translated(path: Path) -> Iterator[None]:
         if ours is None:
             raise
         raise ours from error
+    except UnicodeDecodeError as error:
+        raise CorruptStoreError(f"the catalog {path} is damaged (text that is none); run: modelcask rebuild") from error
 
 
 def translate(error: BaseException | None, path: Path) -> CacheError | None:  # noqa: PLR0911 - one a kind

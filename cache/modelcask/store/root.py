@@ -93,9 +93,9 @@ def open_root(root: Path) -> tuple[Layout, Format]:
     return layout, found
 
 
-def make_folders(layout: Layout) -> None:
-    """Make every folder of the layout that is not there."""
-    for folder in (
+def folders_of(layout: Layout) -> list[Path]:
+    """Return every folder that a root has, each after the one it lies in."""
+    return [
         layout.blobs.parent,
         layout.blobs,
         layout.partials,
@@ -107,7 +107,12 @@ def make_folders(layout: Layout) -> None:
         layout.locks,
         layout.backups,
         *(layout.blobs / f"{number:02x}" for number in range(256)),
-    ):
+    ]
+
+
+def make_folders(layout: Layout) -> None:
+    """Make every folder of the layout that is not there."""
+    for folder in folders_of(layout):
         fs.make_folder("root", folder)
     fs.sync_folder("root", layout.blobs)
     fs.sync_folder("root", layout.root)
