@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 from modelcask import locks
 from modelcask.digest import Digest
@@ -23,9 +23,19 @@ from modelcask.store.sessions import open_session
 from zygote import save_coverage, say, wait_for
 
 
-def _end() -> NoReturn:
-    save_coverage()
-    os._exit(0)
+def _fork(action: Callable[[], object]) -> int:
+    """Call ``action`` in a forked child, which ends with it however that goes; return the child's number."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.alarm(60)  # ends it if it waits for ever
+            action()
+            save_coverage()
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
 
 
 def hold(path: Path, shared: bool) -> None:
@@ -39,9 +49,7 @@ def hold(path: Path, shared: bool) -> None:
 def hold_and_fork(path: Path) -> None:
     """Hold a lock and fork a child, by fork and by exec, that outlives us."""
     held = locks.lock(path)
-    forked = os.fork()
-    if forked == 0:
-        signal.pause()
+    forked = _fork(signal.pause)
     executed = subprocess.Popen(["sleep", "60"], close_fds=False)
     say("forked", (forked, executed.pid))
     signal.pause()
@@ -52,13 +60,14 @@ def use_after_fork(path: Path) -> tuple[int, bool, bool]:
     """Return what a forked child sees of its parent's lock: its descriptor, and whether either can take it."""
     held = locks.lock(path)
     seen, tell = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def try_all() -> None:
         held.release(remove=True)  # must do nothing: it is not ours
         again = locks.try_lock(path)
         os.write(tell, b"%d %d" % (held.fd, again is not None))
-        _end()
-    os.waitpid(pid, 0)
+
+    os.waitpid(_fork(try_all), 0)
+    os.close(tell)
     descriptor, taken = os.read(seen, 100).split()
     still_held = path.exists() and locks.try_lock(path) is None
     held.release()
@@ -102,13 +111,14 @@ def lease_after_fork(root: Path, ours: Digest, theirs: Digest) -> tuple[Path, Pa
     session = open_session(Layout(root))
     session.lease(ours)
     seen, tell = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def lease_own() -> None:
         own = open_session(Layout(root))
         own.lease(theirs)
         os.write(tell, os.fsencode(own.path))
-        _end()
-    os.waitpid(pid, 0)
+
+    os.waitpid(_fork(lease_own), 0)
+    os.close(tell)
     child = Path(os.fsdecode(os.read(seen, 4096)))
     return session.path, child, session.path.read_text()
 
@@ -127,11 +137,7 @@ def fork_while_opening(root: Path) -> bool:
     thread = threading.Thread(target=keep_guard)
     thread.start()
     entered.wait()
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(10)  # ends the child if it waits for ever
-        open_session(Layout(root))
-        _end()
+    pid = _fork(lambda: open_session(Layout(root)))
     leave.set()
     thread.join()
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -57,9 +57,16 @@ class Child:
     _status: int | None = None
 
     def wait(self) -> int:
-        """Return the exit code, or minus the number of the signal that ended it."""
-        if self._status is None:
-            self._status = self.zygote.ask("wait", self.pid)
+        """Return the exit code, or minus the number of the signal that ended it; kill it if it takes a minute."""
+        deadline = time.monotonic() + _PATIENCE_S
+        pause = 0.0005
+        while self._status is None:
+            self._status = self.zygote.ask("ended", self.pid)
+            if self._status is None and time.monotonic() > deadline:
+                self.kill()
+                deadline += _PATIENCE_S
+            time.sleep(pause)
+            pause = min(pause * 2, 0.01)
         return self._status
 
     def kill(self, number: int = signal.SIGKILL) -> None:
@@ -82,7 +89,7 @@ class Child:
         path = self.folder / f"said-{word}"
         deadline = time.monotonic() + _PATIENCE_S
         while not path.exists():
-            if self.zygote.ask("alive", self.pid) is not None:
+            if self.zygote.ask("ended", self.pid) is not None:
                 self.result()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the child never said {word}")
@@ -139,7 +146,7 @@ def ended(*children: Child) -> Iterator[None]:
     finally:
         for child in children:
             with contextlib.suppress(ProcessLookupError):
-                if child.zygote.ask("alive", child.pid) is None:
+                if child.zygote.ask("ended", child.pid) is None:
                     child.kill()
             child.wait()
 
@@ -205,7 +212,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         else:
             [pid] = rest
             if pid not in ended_children:
-                found, status = os.waitpid(pid, os.WNOHANG if verb == "alive" else 0)
+                found, status = os.waitpid(pid, os.WNOHANG)
                 if found:
                     ended_children[pid] = os.waitstatus_to_exitcode(status)
             answer = ended_children.get(pid)

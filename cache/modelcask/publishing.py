@@ -49,6 +49,7 @@ def publish(layout: Layout, catalog: Catalog, session: Session, group: Sequence[
     """
     for sealed in group:
         session.lease(sealed.digest)
+    doubtful: list[BlobRow] = []
     for _ in range(_ROUNDS):
         with _stripes(layout, group):
             rows = {sealed.digest: catalog.find_blob(sealed.digest) for sealed in group}
