@@ -59,7 +59,7 @@ SCENARIOS = {
 NO_ROOT = {"making the root", "a first pull into no root"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a module's tests need not run one after the other
 def sources(yard: Path) -> dict[str, tuple[str, bytes]]:
     """Return each name's URI and bytes: ``again`` and ``pinned`` have those of ``one``."""
     folder = yard / "sources"

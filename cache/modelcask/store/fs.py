@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from modelcask.errors import BusyError, StorageError, StoreFullError
+from modelcask.errors import StorageError, StoreFullError
 from modelcask.store import system
 
 BLOB_MODE: Final = 0o444
@@ -86,11 +86,7 @@ def create(what: str, path: Path) -> int:
     """Create a new file, 0600 and never through a link; return its descriptor for reading and writing."""
     with translated(path):
         _step(f"{what}.create")
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-        except FileExistsError as error:
-            # The caller has just removed it under its lock: where locks lie, another process works here too (I7).
-            raise BusyError(f"the file {path}") from error
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         os.fchmod(fd, FILE_MODE)
         return fd
 

@@ -25,6 +25,7 @@ from blake3 import blake3
 
 from modelcask.digest import Digest, new_hash
 from modelcask.errors import (
+    BusyError,
     CacheError,
     DigestMismatchError,
     SizeMismatchError,
@@ -134,7 +135,13 @@ class Ingest:
         for path in (self._journal, self._meta, self._data):
             fs.unlink("partial", path)
         self._reset()
-        self._fd = fs.create("partial.data", self._data)
+        try:
+            self._fd = fs.create("partial.data", self._data)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                # It was removed a moment ago, under the lock: where locks lie, another process works here too (I7).
+                raise BusyError(f"the unfinished file {self._folder.name}") from error
+            raise
         if self._identity.size_bytes and self._reserve:
             try:
                 fs.preallocate("partial.data", self._data, self._fd, self._identity.size_bytes)
