@@ -179,6 +179,17 @@ def run_together(root: Path, uris: tuple[str, ...]) -> object:
     return command(root, "pull", uris)
 
 
+def pull_and_die(root: Path, *uris: str) -> None:
+    """Pull in a process that ends without closing anything: the catalog's log stays as it is."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ModelCache(root).pull(*uris)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
 def damage(root: Path, content: bytes) -> None:
     """Change one byte of the blob with this content, without a change of its length."""
     path = _blob(root, content)
@@ -261,9 +272,14 @@ def recover(root: Path, verb: str, uris: tuple[str, ...], files: Files, damaged:
     """Look at what a killed command left, run it again, and look again."""
     lies = find_lies(root, damaged=damaged)
     command(root, "rm again" if verb == "rm" else verb, uris)
+    lies += find_lies(root)
+    found = {uri for uri, there in look_up(root, files).items() if there}
+    if verb == "rm":
+        command(root, "rebuild", ())
+        found |= {f"{uri} (rebuilt)" for uri, there in look_up(root, files).items() if there and uri not in found}
     return {
-        "lies": [*lies, *find_lies(root)],
-        "found": {uri for uri, there in look_up(root, files).items() if there},
+        "lies": lies,
+        "found": found,
         "partials": sorted(path.name for path in (root / "partial").iterdir()),
         "litter": find_litter(root),
         "orphans": find_orphans(root),

@@ -52,6 +52,9 @@ SCENARIOS = {
         "verify", (), (("pull", ("one", "two")), ("damage", (ONE,))), frozenset({"two"}), ONE, (1,)
     ),
     "a rebuild": Scenario("rebuild", (), (("pull", ("one", "two")),), frozenset({"one", "two"})),
+    "a rebuild after a process that was killed": Scenario(
+        "rebuild", (), (("pull_and_die", ("one", "two")),), frozenset({"one", "two"})
+    ),
     "a rebuild with a damaged blob": Scenario(
         "rebuild", (), (("pull", ("one", "two")), ("damage", (ONE,))), frozenset({"two"}), ONE, (1,)
     ),

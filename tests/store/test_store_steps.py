@@ -203,6 +203,23 @@ def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "file").read_bytes() == b"abcdefghijklmnop"
 
 
+def test_a_small_file_appears_as_a_whole(tmp_path: Path) -> None:
+    """Its name is not there before all of it is durable; a failure at any step leaves nothing at all."""
+    path = tmp_path / "file"
+    for failing in ("x.create", "x.write", "x.fsync", "x.rename"):
+
+        def hook(name: str, failing: str = failing) -> None:
+            assert not path.exists()
+            if name == failing:
+                raise StopError
+
+        fs.on_step(hook)
+        with pytest.raises(StopError):
+            fs.write_atomic("x", path, b"content")
+        fs.on_step(None)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_a_small_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """Private, durable, and without a trace of how it was made; a failure leaves the old one and nothing else."""
     path = tmp_path / "file"
