@@ -31,11 +31,13 @@ class Scenario:
     """How many files may be in quarantine in the end."""
 
 
+AT_ONCE = "a pull of two files at once"
+
 SCENARIOS = {
     "making the root": Scenario("make", (), found=frozenset()),
     "a first pull": Scenario("pull", ("one",)),
     "a first pull into no root": Scenario("pull", ("one",)),
-    "a pull of two files at once": Scenario("pull", ("one", "two"), found=frozenset({"one", "two"})),
+    AT_ONCE: Scenario("pull", ("one", "two"), found=frozenset({"one", "two"})),
     "a pull of bytes that are held": Scenario("pull", ("again",), (("pull", ("one",)),), frozenset({"one", "again"})),
     "a pull of a pinned digest that is held": Scenario(
         "pull", ("pinned",), (("pull", ("one",)),), frozenset({"one", "pinned"})
@@ -127,7 +129,9 @@ class Bench:
         child = self._zygote.start(
             "kill_jobs:run_killed", self._fresh(), self._before, self.scenario.verb, self._uris, at
         )
-        assert child.wait() == -9
+        # Two files at once do not take the same number of steps every time: groups are published as they come.
+        through = {0} if self._name == AT_ONCE else set()
+        assert child.wait() in {-9} | through
 
     def kill_again(self, at: int) -> None:
         """Run the command where the last one was killed, and kill it too; it may be through before that."""
