@@ -14,7 +14,10 @@ from behaviours import (
 from memory_sink import MemorySink
 from modelcask.config import Settings
 from modelcask.digest import Digest
-from modelcask.fetch.download import download
+from modelcask.fetch.download import Network, download
+from modelcask.fetch.gate import Gate as Pause
+from modelcask.fetch.limiter import Limiter
+from modelcask.fetch.lines import Lines
 from modelcask.net.client import Client
 from modelcask.types import HTTPLocation, Phase, RemoteFile
 from origin import Origin, Script
@@ -39,6 +42,7 @@ class Bench:
     phases: list[tuple[Phase, str]] = field(default_factory=list)
     settings: Settings = SETTINGS
     file: RemoteFile = FILE
+    pause: Pause | None = None
 
     def serve(self, script: Script = (), *, content: bytes = CONTENT, etag: str | None = "auto") -> None:
         url = self.origin.add("/m.gguf", content, behaviours=script, etag=etag)
@@ -46,13 +50,15 @@ class Bench:
 
     async def download(self) -> int:
         async with Client(self.settings) as client:
+            network = Network(
+                client, Lines(self.settings.connections), Limiter(None), self.settings.retries, self._sleep
+            )
             return await download(
                 self.file,
                 self.sink,
-                client=client,
-                settings=self.settings,
+                network,
                 report=lambda phase, message: self.phases.append((phase, message)),
-                sleep=self._sleep,
+                gate=self.pause,
             )
 
     async def _sleep(self, seconds: float) -> None:

@@ -15,6 +15,7 @@ a redirect to the CDN) if ``lfs`` says so, by default from its suffix. What it a
 * ``/api/{kind}/{id}/revision|tree|paths-info|refs``: trees in pages of ``page_size``, the next one by ``Link``;
 * ``/{id}/resolve/{revision}/{path}``: large files 302 to a signed URL of the CDN, which refuses any
   ``Authorization``; small ones 307 to a relative ``/api/resolve-cache/…``; Range and If-Range where the bytes are;
+* ``/api/{kind}/{id}/xet-read-token/{revision}``: a token for the Xet storage (``xet_store.py``);
 * ``/v2/{id}/manifests/{tag}``: names of files for ``llama-cpp``, a container manifest for others;
 * a missing or private repository is 401 to the anonymous, 404 to the known; gated files are 401 or 403; each with
   its ``X-Error-Code``. The metadata of a gated repository is public, as on the Hub, unless ``metadata=True``.
@@ -71,6 +72,7 @@ class FakeHub(Answers):
         page_size: entries in a page of a tree.
         link_root: put in front of the path of ``Link``, for a Hub that names a wrong host; the endpoint by default.
         small_files: ``redirect`` (307 and relative, as the Hub) or ``direct`` (200).
+        xet_endpoint: where the Xet storage is; without one, nobody gets a token for it. ``xet_tokens``: those given.
     """
 
     def __init__(self, *, page_size: int = 1000, small_files: str = "redirect") -> None:
@@ -117,6 +119,11 @@ class FakeHub(Answers):
     def add_tag(self, kind: str, repo_id: str, name: str, commit: str) -> None:
         """Name a commit."""
         self._repos[kind, repo_id].tags[name] = commit
+
+    def put_in_xet(self, kind: str, repo_id: str, path: str, xet_hash: str) -> None:
+        """List a file of all commits as one of the Xet storage."""
+        for files in self._repos[kind, repo_id].commits.values():
+            files[path].xet_hash = xet_hash
 
     def gate(self, kind: str, repo_id: str, *, token: str | None = None, metadata: bool = False) -> None:
         """Refuse the files, or with ``metadata`` everything, to all but the holder of ``token``."""

@@ -40,6 +40,8 @@ class Answers:
         self.page_size = page_size
         self.link_root: str | None = None
         self.small_files = small_files
+        self.xet_endpoint = ""
+        self.xet_tokens: list[str] = []
         self._repos: dict[tuple[str, str], Repo] = {}
         self._moved: dict[tuple[str, str], str] = {}
         self._tokens: set[str] = set()
@@ -76,6 +78,7 @@ class Answers:
             (read, rf"/api/{_KIND}/{_ID}/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", self._tree),
             ("POST", rf"/api/{_KIND}/{_ID}/paths-info/(?P<revision>[^/]+)", self._paths_info),
             (read, rf"/api/{_KIND}/{_ID}/refs", self._refs),
+            (read, rf"/api/{_KIND}/{_ID}/xet-read-token/(?P<revision>[^/]+)", self._xet_access),
             (read, rf"/api/{_KIND}/{_ID}", self._info),
             (read, rf"/v2/{_ID}/manifests/(?P<tag>[^/]+)", self._manifest),
             (
@@ -166,6 +169,22 @@ class Answers:
         return web.json_response(
             {key: {"rfilename": it[0], "size": len(it[1].content)} for key, it in named.items() if it is not None}
         )
+
+    def _xet_access(self, request: web.BaseRequest, repo: Repo, groups: Mapping[str, str], _: str) -> web.Response:
+        """Give a new token for the Xet storage, in both forms that clients read."""
+        self._check_gate(repo, self._token(request))
+        self._commit(repo, groups["revision"])
+        if not self.xet_endpoint:
+            raise HubRefusal(404, message="Not Found")
+        token, expires_at = f"xet-{len(self.xet_tokens) + 1}", 4102444800
+        self.xet_tokens.append(token)
+        headers = {
+            "X-Xet-Cas-Url": self.xet_endpoint,
+            "X-Xet-Access-Token": token,
+            "X-Xet-Token-Expiration": str(expires_at),
+        }
+        answer = {"casUrl": self.xet_endpoint, "accessToken": token, "exp": expires_at}
+        return web.json_response(answer, headers=headers)
 
     # The files.
 

@@ -32,6 +32,7 @@ class File:
     def __init__(self, content: bytes, *, large: bool) -> None:
         self.content = content
         self.large = large
+        self.xet_hash: str | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -78,7 +79,7 @@ class File:
         """Return the file as trees and paths-info list it."""
         large = {"lfs": {"oid": self.sha256, "size": len(self.content), "pointerSize": len(self.pointer)}}
         return {"type": "file", "oid": self.oid, "size": len(self.content), "path": path} | (
-            large if self.large else {}
+            large | ({"xetHash": self.xet_hash} if self.xet_hash else {}) if self.large else {}
         )
 
     def sibling(self) -> dict[str, object]:

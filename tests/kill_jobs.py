@@ -23,7 +23,7 @@ from modelcask.catalog.catalog import Catalog
 from modelcask.errors import NotCachedError
 from modelcask.layout import Layout
 from modelcask.manager import ModelCache
-from modelcask.store import fs, ingest
+from modelcask.store import fs, ingest, stream
 from modelcask.store.root import open_root
 from modelcask.types import ReplicaState
 from zygote import say, wait_for
@@ -152,7 +152,7 @@ def run_killed(root: Path, preparation: Preparation, verb: str, uris: tuple[str,
 
 def use_small_segments() -> None:
     """Let a few hundred kilobytes be many segments, each claimed as soon as it is there."""
-    ingest.BLOCK_BYTES = 16 << 10  # type: ignore[misc] # in a child of its own
+    stream.BLOCK_BYTES = 16 << 10  # type: ignore[misc] # in a child of its own
     ingest.SEGMENT_BYTES = 64 << 10  # type: ignore[misc] # the same
     ingest.CHECKPOINT_S = 0  # type: ignore[misc] # the same
 
@@ -245,10 +245,10 @@ def look_up(root: Path, files: Files) -> dict[str, bool]:
 _HEX = r"[0-9a-f]{64}"
 _UUID = r"[0-9a-f-]{36}"
 _KNOWN = re.compile(
-    rf"FORMAT|CACHEDIR\.TAG|catalog\.db(?:-wal|-shm)?|blobs|blobs/b3|blobs/b3/[0-9a-f]{{2}}|blobs/b3/[0-9a-f]{{2}}/{_HEX}"
+    rf"FORMAT|reserve|CACHEDIR\.TAG|catalog\.db(?:-wal|-shm)?|blobs|blobs/b3|blobs/b3/[0-9a-f]{{2}}|blobs/b3/[0-9a-f]{{2}}/{_HEX}"
     rf"|partial(?:/{_HEX}|/u[0-9a-f]{{63}})?|partial/[0-9a-u]+/(?:data|meta|journal)|trash|backups|backups/[a-z0-9-]+\.db(?:-wal|-shm)?|quarantine|quarantine/{_HEX}\.[0-9]+"
     rf"|sessions|sessions/{_UUID}"
-    rf"|locks|locks/(?:gc|schema|schema-rebuild|writer|blob-[0-9a-f]{{2}}|uri-(?:{_HEX}|u[0-9a-f]{{63}}))"
+    rf"|locks|locks/(?:gc|schema|schema-rebuild|writer|room(?:-{_UUID}(?:\.new)?)?|blob-[0-9a-f]{{2}}|uri-(?:{_HEX}|u[0-9a-f]{{63}}))"
     rf"|manifests|manifests/[\w-][\w.-]+|manifests/[\w-][\w.-]+/[\w-][\w.-]*\.json"
     rf"|snapshots(?:/[\w-][\w.-]*)*"
 )

@@ -139,7 +139,7 @@ class Origin:
         method, target, _ = lines[0].split(" ")
         headers = CIMultiDict((name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:-2]))
         path, _, query = target.partition("?")
-        request = Request(method, path, query, headers, self._counts[method, path])
+        request = Request(method, path, query, headers, self._counts[method, path], headers.get("Range", ""))
         self._counts[method, path] += 1
         self.requests.append(request)
         reply = self._reply(replace(request, headers=headers.copy()))
@@ -147,6 +147,9 @@ class Origin:
             await self._send(writer, reply, with_body=method != "HEAD")
         except HangUp:
             return False
+        finally:
+            for call in reply.at_end:
+                call()
         return not reply.ends_connection
 
     def _reply(self, request: Request) -> Reply:

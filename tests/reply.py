@@ -39,6 +39,8 @@ class Request:
     headers: CIMultiDict[str]
     number: int
     """How many requests of this method the path had before."""
+    asked: str = ""
+    """The Range as it came, also where a behaviour has struck it out."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class Reply:
     piece_bytes: int = 1 << 16
     pause_s: float = 0.0
     stops: list[tuple[int, Stop]] = field(default_factory=list)
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+    """Called when nothing more of it will be sent, however that came."""
 
     def set_body(self, body: bytes, media_type: str | None = None) -> None:
         """Send other bytes, announced truthfully."""

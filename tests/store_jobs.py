@@ -15,9 +15,12 @@ from pathlib import Path
 from modelcask import locks
 from modelcask.digest import Digest
 from modelcask.layout import Layout
-from modelcask.store import ingest
+from modelcask.ranges import ByteRange
+from modelcask.store import fs
 from modelcask.store.ingest import Ingest
 from modelcask.store.journal import Identity
+from modelcask.store.lanes import Lanes
+from modelcask.store.room import Reservation
 from modelcask.store.root import open_root
 from modelcask.store.sessions import open_session
 from zygote import save_coverage, say, wait_for
@@ -123,6 +126,39 @@ def lease_after_fork(root: Path, ours: Digest, theirs: Digest) -> tuple[Path, Pa
     return session.path, child, session.path.read_text()
 
 
+def reserve(root: Path, sizes: dict[str, int], first: str) -> None:
+    """Reserve room on a disk with a million bytes free; give one file's back when told, and end when told."""
+    fs.free_bytes = lambda _: 1_000_000  # type: ignore[assignment] # in a child of its own
+    reservation = Reservation(Layout(root))
+    reservation.take(sizes)
+    say("reserved")
+    wait_for("done")
+    reservation.done(first)
+    say("gave one back")
+    wait_for("end")
+    reservation.release()
+
+
+def reserve_and_fork(root: Path, ours: dict[str, int], theirs: dict[str, int]) -> None:
+    """Reserve room; in a forked child give it back, and reserve room of its own."""
+    fs.free_bytes = lambda _: 1_000_000  # type: ignore[assignment] # in a child of its own
+    reservation = Reservation(Layout(root))
+    reservation.take(ours)
+
+    def release_and_reserve() -> None:
+        own = Reservation(Layout(root))
+        own.take(theirs)
+        reservation.done(next(iter(ours)))
+        reservation.release()
+        say("forked")
+        wait_for("end")
+        own.release()
+
+    pid = _fork(release_and_reserve)
+    os.waitpid(pid, 0)
+    reservation.release()
+
+
 def fork_while_opening(root: Path) -> bool:
     """Fork while another thread is inside ``open_session``'s guard; return whether the child can open its own."""
     from modelcask.store import sessions  # noqa: PLC0415 - the child looks at its inside
@@ -144,18 +180,18 @@ def fork_while_opening(root: Path) -> bool:
 
 
 def ingest_until_killed(root: Path, key: str, identity: Identity, content: bytes) -> None:
-    """Write all of the content, claiming each segment at once, and wait to be killed before the end."""
-    ingest.CHECKPOINT_S = 0  # type: ignore[misc] # in a child of its own
+    """Write all of the content and wait to be killed before the end; tell the steps."""
     layout, _ = open_root(root)
+    steps: list[str] = []
 
     async def write() -> None:
-        async with Ingest(layout, key, identity, name="m") as sink:
+        async with Ingest(layout, key, identity, name="m", lanes=Lanes()) as sink:
+            fs.on_step(steps.append)
+            stream = sink.stream(0)
             for start in range(0, len(content), 700_001):
-                await sink.write(content[start : start + 700_001])
-            await sink._drain()
-            if sink._checkpoint is not None:
-                await asyncio.wrap_future(sink._checkpoint)
-            say("written", sink.front)
+                await stream.write(content[start : start + 700_001])
+            await sink.digest_of(ByteRange(0, 1))  # what was handed over is written then
+            say("written", steps)
             signal.pause()
 
     asyncio.run(write())
@@ -164,13 +200,14 @@ def ingest_until_killed(root: Path, key: str, identity: Identity, content: bytes
 def peak_bytes(root: Path, key: str, identity: Identity, chunk_bytes: int, total_bytes: int) -> tuple[int, str]:
     """Ingest a repeated chunk; return by how much the process's peak of resident memory grew, and the BLAKE3."""
     layout, _ = open_root(root)
-    chunk = bytes(range(256)) * (chunk_bytes // 256) or b"x" * chunk_bytes
+    chunk = bytearray(range(256)) * (chunk_bytes // 256) or bytearray(b"x" * chunk_bytes)
 
     async def write() -> tuple[int, str]:
-        async with Ingest(layout, key, identity, name="m") as sink:
+        async with Ingest(layout, key, identity, name="m", lanes=Lanes()) as sink:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            stream = sink.stream(0)
             for _ in range(total_bytes // chunk_bytes):
-                await sink.write(chunk)
+                await stream.write(bytes(chunk))  # each in memory of its own
             sealed = await sink.finish()
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
             return grown * (1024 if sys.platform == "linux" else 1), sealed.digest.hex

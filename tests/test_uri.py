@@ -6,9 +6,12 @@ import dataclasses
 import subprocess
 import sys
 import traceback
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
+from modelcask import ModelCache
 from modelcask.digest import Digest
 from modelcask.errors import InvalidURIError
 from modelcask.uri import HubRepo, ModelURI, parse_uri
@@ -179,7 +182,7 @@ SIGNED = [
     ("private-token=T&password=P&client_secret=C&jwt=J&auth=A", ""),
     # ordinary words where nothing is signed
     ("expires=1&policy=2&se=3&sp=4", "expires=1&policy=2&se=3&sp=4"),
-    ("key=a&design=b&author=c", "key=a&design=b&author=c"),
+    ("keys=a&design=b&author=c", "keys=a&design=b&author=c"),
 ]
 
 REFUSED = [
@@ -292,10 +295,10 @@ REFUSED = [
     ("hf://org/repo/a#sha256=ab12", "#sha256=ab12", None),
     ("https://host/a#sha256=ab12&x=secret", "#sha256=ab12", None),
     ("file:///a#blake3=", "#blake3=", None),
-    (f"https://host/a#sha256:{SHA}", "#sha256:", None),
-    (f"https://host/a#sha256%3D{SHA}", "#sha256%3D", None),
+    (f"https://host/a#sha256:{SHA}", "#sha256:", f"https://host/a#sha256={SHA}"),
+    (f"https://host/a#sha256%3D{SHA}", "#sha256%3D", f"https://host/a#sha256={SHA}"),
     ("https://host/a#sha256-oKCg", "#sha256-", None),
-    (f"https://host/a#{SHA}", f"#{SHA}", None),
+    (f"https://host/a#{SHA}", f"#{SHA}", f"https://host/a#sha256={SHA}"),
     ("hf://org/repo/a#md5=0123", "#md5=", None),
     # pages of the Hub that are no repositories
     ("https://huggingface.co", "/", None),
@@ -524,6 +527,27 @@ def test_replacing_the_revision_gives_its_canonical_uri() -> None:
     """A resolved ref is named by replacing the field, with names encoded as always."""
     uri = dataclasses.replace(parse_uri("hf://org/repo"), ref=None, revision=COMMIT, path="a b")
     assert uri.canonical == f"{REPO}@{COMMIT}/a%20b"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "not NoneType: write hf://org/name"),
+        (7, "not int: write hf://org/name"),
+        (["hf://org/name"], "not list: write hf://org/name"),
+        (b"hf://org/name", "not bytes: decode it first"),
+        (PurePosixPath("/models/a b.gguf"), "write it as file:///models/a%20b.gguf"),
+        (PurePosixPath("a\x1b.gguf"), "write it as file:///…/a\\x1b.gguf"),
+    ],
+    ids=_ids,
+)
+def test_what_is_no_text_is_one_clear_line(value: Any, words: str, tmp_path: Path) -> None:
+    """A TypeError names what is accepted, for a path even the URI to write; a cache says it alike."""
+    for read in (parse_uri, ModelCache(tmp_path).parse, ModelCache(tmp_path).lookup):
+        with pytest.raises(TypeError) as caught:
+            read(value)
+        assert str(caught.value).startswith("a URI is a str or a ModelURI, not ")
+        assert words in str(caught.value)
 
 
 def test_a_printed_value_and_traceback_show_no_secret() -> None:

@@ -16,6 +16,14 @@ def sync_user() -> Path | None:
         [snapshot] = cache.pull("hf://org/repo", include=["*.safetensors"], progress=events.append)
         sizes: list[int | None] = [entry.size_bytes for entry in snapshot.entries]
         rows: list[modelcask.SnapshotRow] = cache.list_snapshots(sort="size")
+        failed: list[modelcask.AttemptRow] = cache.list_attempts("*.gguf", outcomes=[modelcask.Outcome.FAILED], limit=9)
+        rate: float | None = cache.statistics(since=0).hit_rate
+        print([row.error_class for row in failed], rate)
+        unfinished: list[modelcask.PartialFile] = cache.list_partials("hf://org/repo")
+        dropped: modelcask.DroppedPartials = cache.drop_partials(
+            one for one in unfinished if one.state is not modelcask.PartialState.RESUMABLE
+        )
+        print(dropped.bytes_freed)
         plan: modelcask.RemovalPlan = cache.plan_removal("hf://org/repo")
         freed: int = cache.remove(plan).bytes_freed
         for verified in cache.verify():

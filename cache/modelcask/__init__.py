@@ -18,11 +18,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modelcask.access import Access
     from modelcask.api import get, get_async, lookup, lookup_async, pull, pull_async
-    from modelcask.catalog.rows import SnapshotRow
+    from modelcask.cancellation import CancelToken
+    from modelcask.catalog.rows import AttemptRow, Outcome, SnapshotRow, Statistics
+    from modelcask.combination import CombinedDownloader, JobProgress, combine_model_downloaders
     from modelcask.config import Setting, Settings, config_file, explain_settings, load_settings
     from modelcask.diagnosis import Check, Health
     from modelcask.digest import Digest
+    from modelcask.downloader import DownloadState, FileInfo, ModelDownloader, create_model_downloader
     from modelcask.errors import (
         AccessDeniedError,
         BusyError,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
         NotFoundError,
         OfflineError,
         PolicyError,
+        PullCancelledError,
         RemoteChangedError,
         ResponseError,
         RevisionNotFoundError,
@@ -51,7 +56,9 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from modelcask.explanation import Explanation, PlannedFile, ShownFile, SnapshotDetail
+    from modelcask.fetch.gate import Gate
     from modelcask.manager import ModelCache
+    from modelcask.partials import DroppedPartials, PartialFile, PartialState
     from modelcask.printable import SafeURL, display
     from modelcask.rebuilding import Rebuilt
     from modelcask.removal import Removal, RemovalPlan
@@ -60,31 +67,45 @@ if TYPE_CHECKING:
     from modelcask.verification import Verdict, Verified
 
 __all__ = [
+    "Access",
     "AccessDeniedError",
+    "AttemptRow",
     "BusyError",
     "CacheError",
+    "CancelToken",
     "Check",
+    "CombinedDownloader",
     "ConfigError",
     "ConnectionInterruptedError",
     "CorruptStoreError",
     "Digest",
     "DigestMismatchError",
+    "DownloadState",
+    "DroppedPartials",
     "Entry",
     "Explanation",
+    "FileInfo",
+    "Gate",
     "Health",
     "InvalidDigestError",
     "InvalidInputError",
     "InvalidURIError",
+    "JobProgress",
     "ModelCache",
+    "ModelDownloader",
     "ModelNotFoundError",
     "ModelURI",
     "NotCachedError",
     "NotFoundError",
     "OfflineError",
+    "Outcome",
+    "PartialFile",
+    "PartialState",
     "Phase",
     "PlannedFile",
     "PolicyError",
     "Progress",
+    "PullCancelledError",
     "Rebuilt",
     "RemoteChangedError",
     "Removal",
@@ -101,6 +122,7 @@ __all__ = [
     "Snapshot",
     "SnapshotDetail",
     "SnapshotRow",
+    "Statistics",
     "StorageError",
     "StoreFullError",
     "TransferError",
@@ -109,7 +131,9 @@ __all__ = [
     "Verdict",
     "VerificationError",
     "Verified",
+    "combine_model_downloaders",
     "config_file",
+    "create_model_downloader",
     "display",
     "explain_settings",
     "get",
@@ -123,11 +147,17 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "access": ("Access",),
     "api": ("get", "get_async", "lookup", "lookup_async", "pull", "pull_async"),
-    "catalog.rows": ("SnapshotRow",),
+    "cancellation": ("CancelToken",),
+    "catalog.rows": ("AttemptRow", "Outcome", "SnapshotRow", "Statistics"),
+    "combination": ("CombinedDownloader", "JobProgress", "combine_model_downloaders"),
     "config": ("Setting", "Settings", "config_file", "explain_settings", "load_settings"),
     "diagnosis": ("Check", "Health"),
     "digest": ("Digest",),
+    "downloader": ("DownloadState", "FileInfo", "ModelDownloader", "create_model_downloader"),
+    "fetch.gate": ("Gate",),
+    "partials": ("DroppedPartials", "PartialFile", "PartialState"),
     "printable": ("SafeURL", "display"),
     "explanation": ("Explanation", "PlannedFile", "ShownFile", "SnapshotDetail"),
     "manager": ("ModelCache",),

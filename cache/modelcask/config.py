@@ -5,19 +5,25 @@ The config file is TOML, ``config.toml`` in the user's config folder (``MODELCAS
     home = "/data/models"
     allow_http = false
     files_at_once = 8
+    limit_rate = "20MB"
+
+    [mirrors]
+    "https://huggingface.co" = ["https://mirror.example/hub"]
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 import platformdirs
 
+from modelcask.access import Access
 from modelcask.errors import ConfigError
 
 HUB_ENDPOINT: Final = "https://huggingface.co"
@@ -35,7 +41,15 @@ class Settings:
     """Allow plain http to hosts other than loopback without a pinned digest."""
     hf_endpoint: str = HUB_ENDPOINT
     """The Hub, or a mirror that speaks its protocol."""
-    files_at_once: int = 4
+    connections: int = 16
+    """How many connections to one host may be open at a time; how many are depends on what they bring."""
+    limit_rate: int | None = None
+    """The most bytes a second that all transfers together may take."""
+    max_time_s: float | None = None
+    """How long a pull may take in all; what has arrived by then is kept."""
+    mirrors: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Where else the bytes of URLs with a prefix lie; an empty prefix: of any URL."""
+    files_at_once: int = 16
     """How many files of all running pulls are fetched at the same time."""
     retries: int = 5
     """How often a file's transfer is taken up again before the pull fails."""
@@ -44,6 +58,8 @@ class Settings:
     """A connection that brings no byte for so long is dropped and taken up again."""
     ca_file: Path | None = None
     """Certificates to trust in place of the system's, in PEM."""
+    access: Access = field(default_factory=Access)
+    """Tokens and headers that a program gives; never read from a file or the environment, never shown."""
 
 
 def _boolean(text: str) -> bool:
@@ -74,10 +90,50 @@ def _positive_float(value: str) -> float:
     return number
 
 
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?)b?|b)?", re.ASCII | re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that ``200GB``, ``1.5 MiB``, ``500k`` or ``4096`` mean: decimal units, binary with an ``i``.
+
+    Raises:
+        ValueError: it is none of these, or zero.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("write a size like 200GB, 1.5MiB or 4096")
+    number, unit, binary = match.groups()
+    size = int(float(number) * (1024 if binary else 1000) ** (" kmgtp".index(unit.lower()) if unit else 0))
+    if size < 1:
+        raise ValueError("it must be above 0")
+    return size
+
+
 def _endpoint(value: str) -> str:
     if not value.startswith(("https://", "http://")):
         raise ValueError("it must be an http or https URL")
     return value.rstrip("/")
+
+
+def _mirrors(value: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Read ``prefix=base prefix=base``, or bases alone, which stand for any host."""
+    rules: dict[str, list[str]] = {}
+    for word in value.split():
+        prefix, _, base = word.rpartition("=")
+        if set(base) & {"?", "#", "@"}:
+            raise ValueError("a mirror is scheme, host and path: nobody is logged in there")
+        rules.setdefault(prefix and _endpoint(prefix), []).append(_endpoint(base))
+    return tuple((prefix, tuple(bases)) for prefix, bases in rules.items())
+
+
+def _as_text(value: object) -> str:
+    """Return what a file or a program gives as it would be written in the environment."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):  # the table of mirrors
+        bases = [(prefix, [found] if isinstance(found, str) else found) for prefix, found in value.items()]
+        return " ".join(f"{prefix}={base}" for prefix, found in bases for base in found)
+    return str(value)
 
 
 def _path(value: str) -> Path:
@@ -104,6 +160,10 @@ _READINGS: Final = {
     "allow_http": _Reading("MODELCASK_ALLOW_HTTP", _boolean),
     "hf_endpoint": _Reading("HF_ENDPOINT", _endpoint),
     "files_at_once": _Reading("MODELCASK_FILES_AT_ONCE", _positive_int),
+    "connections": _Reading("MODELCASK_CONNECTIONS", _positive_int),
+    "limit_rate": _Reading("MODELCASK_LIMIT_RATE", parse_size),
+    "max_time_s": _Reading("MODELCASK_MAX_TIME_S", _positive_float),
+    "mirrors": _Reading("MODELCASK_MIRRORS", _mirrors),
     "retries": _Reading("MODELCASK_RETRIES", _natural),
     "connect_timeout_s": _Reading("MODELCASK_CONNECT_TIMEOUT_S", _positive_float),
     "stall_timeout_s": _Reading("MODELCASK_STALL_TIMEOUT_S", _positive_float),
@@ -152,32 +212,38 @@ def explain_settings(environ: Mapping[str, str] | None = None, **arguments: obje
     path = config_file(environ)
     written = _read_file(path)
     found: list[Setting] = []
-    for field in fields(Settings):
-        name, reading = field.name, _READINGS[field.name]
-        value: object = field.default
+    for setting in fields(Settings):
+        name = setting.name
+        if name not in _READINGS:
+            continue
+        reading = _READINGS[name]
+        value: object = setting.default
         origin = "default"
         if arguments.get(name) is not None:
-            value, origin = arguments[name], "argument"
-            if isinstance(value, str):
-                value = _read(name, value, reading, origin)
+            origin = "argument"
+            value = _read(name, arguments[name], reading, origin)
         elif environ.get(reading.variable):
             origin = reading.variable
             value = _read(name, environ[reading.variable], reading, origin)
         elif name in written:
             origin = str(path)
-            raw = written[name]
-            value = _read(name, str(raw).lower() if isinstance(raw, bool) else str(raw), reading, origin)
+            value = _read(name, written[name], reading, origin)
         elif name == "home":
             value = platformdirs.user_cache_path("modelcask")
         found.append(Setting(name, value, origin, reading.variable))
     return found
 
 
-def _read(name: str, text: str, reading: _Reading, origin: str) -> object:
+_SECRET: Final = re.compile(r"(?<=//)[^/\s@]*(?=@)|(?<=\?)[^\s'\"]+")
+"""Whom a URL logs in, and what it asks for."""
+
+
+def _read(name: str, value: object, reading: _Reading, origin: str) -> object:
     try:
-        return reading.read(text)
-    except ValueError as error:
-        raise ConfigError(f"{name} = {text!r} (from {origin}) cannot be used: {error}") from error
+        return reading.read(_as_text(value))
+    except (TypeError, ValueError) as error:
+        shown = _SECRET.sub("…", repr(value)) if "://" in str(value) else repr(value)
+        raise ConfigError(f"{name} = {shown} (from {origin}) cannot be used: {error}") from None
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from enum import StrEnum
 from modelcask import locks
 from modelcask.catalog.catalog import Catalog
 from modelcask.config import Settings
-from modelcask.errors import CacheError, SchemaVersionError
+from modelcask.errors import CacheError
 from modelcask.layout import Layout
+from modelcask.reserve import RESERVE_BYTES
 from modelcask.store import blobs, fs, system
-from modelcask.store.root import folders_of, read_format
+from modelcask.store.root import foreign_name, missing_folders, read_format
 from modelcask.types import ReplicaState
 
 _LITTLE_ROOM = 1 << 30
@@ -41,23 +42,48 @@ class Check:
     detail: str
 
 
-def diagnose(layout: Layout, settings: Settings, open_catalog: Callable[[], Catalog] | None) -> list[Check]:
-    """Return every finding. ``open_catalog`` is None where there is no root yet."""
+def diagnose(layout: Layout, settings: Settings, open_catalog: Callable[[], Catalog]) -> list[Check]:
+    """Return every finding. The catalog is opened only where the root is as it should be."""
     checks = [*_system(), *_network(settings)]
-    if open_catalog is None:
-        return [*checks, Check("store", Health.OK, f"{layout.root} does not exist yet; the first pull makes it")]
-    missing = [folder for folder in folders_of(layout) if not folder.is_dir()]
-    if missing:
-        return [*checks, Check("store", Health.FAILURE, f"{missing[0]} is missing; run: modelcask rebuild")]
+    try:
+        form = read_format(layout)
+        store = _no_store(layout) if form is None else _folders(layout)
+    except CacheError as error:
+        return [*checks, Check("store", Health.FAILURE, str(error))]
+    if form is None or store is not None:
+        return [*checks, *filter(None, [store])]
+    checks.append(Check("store", Health.OK, f"{layout.root}, layout {form.layout}, {form.policy}, {form.store}"))
     checks += _root(layout)
     try:
-        catalog = open_catalog()
-        checks += _catalog(layout, catalog)
-    except SchemaVersionError as error:
-        checks.append(Check("catalog", Health.FAILURE, str(error)))  # a rebuild here would lose what is newer
+        checks += _catalog(layout, open_catalog())
     except CacheError as error:
-        checks.append(Check("catalog", Health.FAILURE, f"{error}; run: modelcask rebuild"))
+        checks.append(Check("catalog", Health.FAILURE, str(error)))
     return checks
+
+
+def _no_store(layout: Layout) -> Check:
+    root = layout.root
+    if not os.path.lexists(root):
+        return Check("store", Health.OK, f"{root} does not exist yet; the first pull makes it")
+    foreign = foreign_name(layout)
+    if foreign is not None:
+        detail = f"{root} is no store (it holds {foreign!r}); set MODELCASK_HOME to an empty or new folder"
+        return Check("store", Health.FAILURE, detail)
+    return Check("store", Health.OK, f"{root} is empty; the first pull makes a store of it")
+
+
+def _folders(layout: Layout) -> Check | None:
+    missing = missing_folders(layout)
+    if not missing:
+        return None
+    for folder in missing:
+        if os.path.lexists(folder):
+            return Check("store", Health.FAILURE, f"{folder} is no folder, and one belongs there; move it away")
+    if not layout.blobs.is_dir():
+        return Check("store", Health.FAILURE, f"{layout.blobs} is missing; run: modelcask rebuild")
+    more = f" and {len(missing) - 1} more folders are" if len(missing) > 1 else " is"
+    detail = f"{missing[0]}{more} missing; the next command that opens the catalog, as modelcask ls, makes it again"
+    return Check("store", Health.WARNING, detail)
 
 
 def _system() -> Iterator[Check]:
@@ -79,9 +105,6 @@ def _network(settings: Settings) -> Iterator[Check]:
 
 def _root(layout: Layout) -> Iterator[Check]:
     root = layout.root
-    form = read_format(layout)
-    if form is not None:
-        yield Check("store", Health.OK, f"{root}, layout {form.layout}, {form.policy}, {form.store}")
     mode = stat.S_IMODE(root.stat().st_mode)
     if mode & 0o022:
         yield Check("permissions", Health.FAILURE, f"{root} may be written by others ({mode:o}); run: chmod 700 {root}")
@@ -89,29 +112,44 @@ def _root(layout: Layout) -> Iterator[Check]:
         yield Check("permissions", Health.FAILURE, f"{root} belongs to user {root.stat().st_uid}; set MODELCASK_HOME")
     else:
         yield Check("permissions", Health.OK, f"{mode:o}")
-    remote = system.remote_file_system(root)
-    if remote is not None:
-        yield Check("file system", Health.FAILURE, f"{remote}: locks there can lie; move the store to a local disk")
-    elif not locks.is_coherent(layout.locks):
-        yield Check("file system", Health.FAILURE, "two processes can hold one lock; move the store to a local disk")
-    else:
-        yield Check("file system", Health.OK, "local, locks exclude each other")
-    free = fs.free_bytes(root)
-    health = Health.OK if free >= _LITTLE_ROOM else Health.WARNING
-    yield Check("room", health, f"{free:,} bytes free" + ("" if health is Health.OK else "; free some"))
+    yield _file_system(layout)
+    yield _room(layout)
     partials = sum(1 for _ in layout.partials.iterdir())
     if partials:
-        yield Check("partials", Health.OK, f"{partials} unfinished; pulling the same URI again goes on from there")
-    kept = sum(1 for _ in layout.quarantine.iterdir())
-    if kept:
-        yield Check("quarantine", Health.WARNING, f"{kept} damaged files are kept in {layout.quarantine}")
+        yield Check("partials", Health.OK, f"{partials} unfinished; pulling the same URI again goes on from there; see: modelcask partials")
+
+
+def _file_system(layout: Layout) -> Check:
+    remote = system.remote_file_system(layout.root)
+    if remote is not None:
+        return Check("file system", Health.FAILURE, f"{remote}: locks there can lie; move the store to a local disk")
+    try:
+        coherent = locks.is_coherent(layout.locks)
+    except CacheError as error:
+        return Check("file system", Health.FAILURE, str(error))
+    if not coherent:
+        return Check("file system", Health.FAILURE, "two processes can hold one lock; move the store to a local disk")
+    return Check("file system", Health.OK, "local, locks exclude each other")
+
+
+def _room(layout: Layout) -> Check:
+    free = fs.free_bytes(layout.root)
+    detail = f"{free:,} bytes free"
+    if free >= _LITTLE_ROOM:
+        return Check("room", Health.OK, detail)
+    kept = layout.reserve.stat().st_size if layout.reserve.is_file() else 0
+    detail += f", and {kept:,} in reserve; free some, for example by: modelcask rm"
+    return Check("room", Health.FAILURE if free < RESERVE_BYTES else Health.WARNING, detail)
 
 
 def _catalog(layout: Layout, catalog: Catalog) -> Iterator[Check]:
     fault = catalog.quick_check()
-    yield Check("catalog", Health.OK if fault is None else Health.FAILURE, fault or f"{layout.catalog}, intact")
-    if catalog.get_meta("rebuilt_at") is not None:
-        yield Check("rebuilt", Health.WARNING, "the catalog was rebuilt: nothing is collected until that is confirmed")
+    if fault is not None:
+        yield Check("catalog", Health.FAILURE, f"{layout.catalog} is damaged ({fault}); run: modelcask rebuild")
+    elif catalog.get_meta("rebuilt_at") is not None:
+        yield Check("catalog", Health.OK, f"{layout.catalog}, intact, made by a rebuild")
+    else:
+        yield Check("catalog", Health.OK, f"{layout.catalog}, intact")
     known: set[str] = set()
     damaged = changed = 0
     for row in catalog.iter_blobs():
@@ -121,12 +159,19 @@ def _catalog(layout: Layout, catalog: Catalog) -> Iterator[Check]:
             damaged += 1
         elif now != row.stamp:
             changed += 1
+    kept = sum(1 for _ in layout.quarantine.iterdir())
+    aside = f", and {kept} kept in {layout.quarantine}" if kept else ""
     if damaged:
-        yield Check("blobs", Health.FAILURE, f"{damaged} damaged or missing; run verify, then pull them again")
+        detail = f"{damaged} damaged or missing{aside}; run modelcask verify, then pull what it names again"
+        yield Check("blobs", Health.FAILURE, detail)
+    elif changed:
+        detail = f"{len(known)} held, {changed} of them changed since they were proved; run: modelcask verify"
+        yield Check("blobs", Health.WARNING, detail)
     else:
         yield Check("blobs", Health.OK, f"{len(known)} held, all there")
-    if changed:
-        yield Check("changed", Health.WARNING, f"{changed} files changed since they were proved; run: modelcask verify")
+    if kept and not damaged:
+        detail = f"{kept} damaged files are kept in {layout.quarantine}; delete them when nobody needs them"
+        yield Check("quarantine", Health.WARNING, detail)
     orphans = sum(1 for path in layout.blobs.glob("*/*") if path.name not in known)
     if orphans:
         yield Check("orphans", Health.WARNING, f"{orphans} files without a row, left by a crash; rebuild takes them up")

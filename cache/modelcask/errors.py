@@ -24,6 +24,7 @@
     ├── AccessDeniedError               7   a token is missing or not enough
     ├── PolicyError                     8   refused by the user's or the safety policy
     ├── BusyError                       9   somebody else holds it
+    ├── PullCancelledError              130 the caller did not want it any more
     └── StorageError                    10  disk or catalog unusable
         ├── CorruptStoreError
         └── SchemaVersionError
@@ -34,6 +35,7 @@ next step. ``retryable`` says whether the same call may succeed later with nothi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -81,9 +83,9 @@ class NotFoundError(CacheError, LookupError):
 class NotCachedError(NotFoundError):
     """Say that the cache does not hold what the URI names, or holds only a part of it."""
 
-    def __init__(self, uri: str, detail: str = "is not cached") -> None:
+    def __init__(self, uri: str, detail: str = "is not cached", *, step: str = "") -> None:
         self.uri = uri
-        super().__init__(f"{uri} {detail}; run: modelcask pull {uri}")
+        super().__init__(f"{uri} {detail}; run: {step or f'modelcask pull {uri}'}")
 
 
 class ModelNotFoundError(NotFoundError):
@@ -129,23 +131,58 @@ class SizeMismatchError(VerificationError):
         self.what = what
         self.expected = expected
         self.actual = actual
-        super().__init__(f"{what} has the wrong size: expected {expected} bytes, got {actual}; nothing was published")
+        super().__init__(
+            f"{what} has the wrong size: expected {expected} bytes, got {actual}; "
+            "nothing was published; pull again, and if it repeats the source serves something else"
+        )
 
 
 class StoreFullError(CacheError):
-    """Carry what is needed and what is available, in bytes."""
+    """Carry what is needed and what is available, in bytes; ``reserved`` by other downloads counts as not available.
+
+    Where a file did not come to its end, ``path`` names it, ``bytes_kept`` of it are kept, and ``needed`` is only what
+    the next step needs.
+    """
 
     exit_code = 5
     retryable = True
 
-    def __init__(self, needed: int, available: int, *, where: str = "") -> None:
+    def __init__(
+        self, needed: int, available: int, *, where: str = "", reserved: int = 0, path: str = "", bytes_kept: int = 0
+    ) -> None:
         self.needed = needed
         self.available = available
-        place = f" in {where}" if where else ""
-        super().__init__(
-            f"not enough space{place}: {needed:,} bytes needed, {available:,} available, "
-            f"{max(needed - available, 0):,} missing; free some, or set MODELCASK_HOME to a larger disk"
+        self.where = where
+        self.reserved = reserved
+        self.path = path
+        self.bytes_kept = bytes_kept
+        super().__init__("; ".join(self._sentences()))
+
+    def amid(self, path: str, bytes_kept: int) -> StoreFullError:
+        """Return the same error as it is for a file in its middle, of which so many bytes are kept."""
+        return StoreFullError(
+            self.needed, self.available, where=self.where, reserved=self.reserved, path=path, bytes_kept=bytes_kept
         )
+
+    def _sentences(self) -> Iterator[str]:
+        full = f"not enough space{f' in {self.where}' if self.where else ''}: "
+        if self.needed > self.available:
+            least = "at least " if self.path else ""
+            full += f"{least}{self.needed:,} bytes needed, {self.available:,} available, "
+            full += f"{least}{self.needed - self.available:,} missing"
+        else:
+            full += "the disk, or a quota on it, is full"  # bytes do not tell: a quota, or too many files
+        yield f"{self.path}: {full}" if self.path else full
+        if self.reserved:
+            yield f"{self.reserved:,} more are free, but reserved by other downloads"
+        if not self.path:
+            yield "free some, or set MODELCASK_HOME to a larger disk"
+        elif self.bytes_kept:
+            yield f"{self.bytes_kept:,} bytes of it are kept"
+            yield "free some, then pull again to go on from there"
+        else:
+            yield "nothing of it is kept"
+            yield "free some, or set MODELCASK_HOME to a larger disk, then pull again"
 
 
 class TransferError(CacheError):
@@ -217,6 +254,19 @@ class BusyError(CacheError):
         by = f" by {holder}" if holder else ""
         when = f" since {since}" if since else ""
         super().__init__(f"{what} is held{by}{when}; try again when it has ended")
+
+
+class PullCancelledError(CacheError):
+    """Say that the caller's token ended a pull, and whether what has arrived is kept."""
+
+    exit_code = 130
+    retryable = True
+
+    def __init__(self, uri: str, *, kept: bool) -> None:
+        self.uri = uri
+        self.kept = kept
+        left = "what has arrived is kept: pull again to go on" if kept else "what had arrived is deleted; pull again"
+        super().__init__(f"{uri} was cancelled; {left}")
 
 
 class StorageError(CacheError):

@@ -12,25 +12,28 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from modelcask.catalog.lookup import Found, FoundRevision, LookupReader
 from modelcask.digest import Digest
-from modelcask.errors import NotCachedError
+from modelcask.errors import CacheError, CorruptStoreError, NotCachedError
 from modelcask.layout import Layout
 from modelcask.proving import prove_again
 from modelcask.relpath import gguf_parts
 from modelcask.selection import Wanted, parts_of
 from modelcask.store import blobs, snapshots
-from modelcask.store.root import read_format
+from modelcask.store.manifests import read_manifest
+from modelcask.store.root import has_lost_catalog, read_format
 from modelcask.store.sessions import open_session
 from modelcask.types import Entry, ReplicaState, Snapshot, StatStamp
 from modelcask.uri import ModelURI
 
 if TYPE_CHECKING:
     from modelcask.catalog.catalog import Catalog
+
+_DAMAGED: Final = frozenset({ReplicaState.MISSING, ReplicaState.QUARANTINED})
 
 
 class Finder:
@@ -83,13 +86,15 @@ class Finder:
 
     def explain_absence(self, uri: ModelURI) -> NotCachedError:
         """Return the error that says what of a URI is missing."""
+        if has_lost_catalog(self._layout):
+            return NotCachedError(uri.canonical, "is not known, since the catalog is gone", step="modelcask rebuild")
         known = self.known(uri)
-        if known is not None:
-            below = [found for entry, found in known[1] if is_named(uri.path, entry.path)]
-            held = sum(1 for found in below if found is not None)
-            if held:
-                return NotCachedError(uri.canonical, f"is only partly cached ({held} of {len(below)} known files)")
-        return NotCachedError(uri.canonical)
+        return NotCachedError(uri.canonical) if known is None else NotCachedError(uri.canonical, _absence(uri, *known))
+
+    def knows_any(self, digests: Iterable[Digest]) -> bool:
+        """Say whether some blob has one of these digests. Quick: a pull of a thousand files asks for each of them."""
+        reader = self._open()
+        return reader is not None and any(map(reader.knows, digests))
 
     def claim(self, digest: Digest) -> bool:
         """Lease a blob, then make sure that it is there and proved; False if it is not to be had."""
@@ -161,8 +166,40 @@ class Finder:
             return True
         if not prove_again(self._layout, self._open_catalog(), found.digest, found.state, found.stamp):
             return False
+        self._refuse_contradiction(source, found)
         snapshots.link_entries(self._layout, source, found.revision, [(found.path, found.digest)])
         return True
+
+    def _refuse_contradiction(self, source: str, found: Found) -> None:
+        """Raise CorruptStoreError if the manifest says that the path means other bytes than the catalog does.
+
+        Where the link was not what it should be, the catalog is the only witness, and one flipped bit in it would
+        make a name mean another file.
+        """
+        try:
+            manifest = read_manifest(self._layout.manifest(source, found.revision))
+        except CacheError:
+            return  # the catalog is all there is
+        told = {entry.path: entry.blob for entry in manifest.entries} if manifest is not None else {}
+        if told.get(found.path) not in {None, str(found.digest)}:
+            raise CorruptStoreError(
+                f"catalog and manifest of {source} name different bytes for {found.path}; run: modelcask rebuild"
+            )
+
+
+def _absence(uri: ModelURI, revision: FoundRevision, files: list[tuple[Entry, Found | None]]) -> str:
+    below = [found for entry, found in files if is_named(uri.path or revision.entrypoint, entry.path)]
+    held = [found for found in below if found is not None]
+    damaged = sum(1 for found in held if found.state in _DAMAGED)
+    if damaged:
+        return f"is held, but damaged ({damaged} of {len(held)} files)"
+    if held and uri.pin is not None:
+        return "is held with other bytes than the pin"
+    if len(held) in range(1, len(below)):
+        return f"is only partly cached ({len(held)} of {len(below)} known files)"
+    if held and not (uri.path or uri.quant or revision.listed):
+        return f"is only partly known here ({len(held)} files are held, and the source may have more)"
+    return "is not cached"
 
 
 def _stamp(path: str) -> StatStamp | None:

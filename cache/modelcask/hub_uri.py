@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelcask.errors import PolicyError
+from modelcask.refusal import Refusal
 from modelcask.relpath import check_relpath
-from modelcask.url import Refusal, decode, encode
+from modelcask.url import decode, encode
 
 HUB_HOSTS: Final = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 DEFAULT_REF: Final = "main"

@@ -11,8 +11,10 @@
     trash/<run>/<hex>
     quarantine/<hex>.<time>
     sessions/<uuid>
-    locks/{gc,schema,writer,blob-00..ff,uri-<key>}
+    locks/{gc,schema,writer,room,blob-00..ff,uri-<key>}
+    locks/room-<uuid>                            what the process of that session has reserved of the free space
     catalog.db  backups/                         rebuild.db beside it while it is being rebuilt
+    reserve                                      room for what has to work on a full disk
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ class Layout:
 
     def blob(self, digest: Digest) -> Path:
         """Return where the blob lies or would lie."""
-        return self.blobs / digest.hex[:2] / digest.hex
+        return Path(f"{self.root}/blobs/b3/{digest.hex[:2]}/{digest.hex}")  # one parse instead of five
 
     @property
     def partials(self) -> Path:
@@ -148,6 +150,15 @@ class Layout:
         """Held around every write transaction and checkpoint of the catalog."""
         return self.locks / "writer"
 
+    @property
+    def room_lock(self) -> Path:
+        """Held while room is counted and reserved."""
+        return self.locks / "room"
+
+    def reservations(self, session: str) -> Path:
+        """Return the file that says what the process with this session has reserved of the free space."""
+        return self.locks / f"room-{session}"
+
     def blob_lock(self, digest: Digest) -> Path:
         """Return the stripe lock under which a blob's name or state changes."""
         return self.locks / f"blob-{digest.hex[:2]}"
@@ -165,3 +176,8 @@ class Layout:
     def backups(self) -> Path:
         """The folder of catalog copies made before an upgrade."""
         return self.root / "backups"
+
+    @property
+    def reserve(self) -> Path:
+        """The file whose room is given up on a full disk."""
+        return self.root / "reserve"

@@ -22,11 +22,8 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from modelcask.errors import BusyError, StorageError, StoreFullError
-
-_LOCK_FILE_BYTES: Final = 4096
 
 _held: set[Lock] = set()
 
@@ -80,9 +77,17 @@ def try_lock(path: Path, *, shared: bool = False) -> Lock | None:
         fd = _try_flock(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StoreFullError(_LOCK_FILE_BYTES, 0, where=str(path.parent)) from error
-        raise StorageError(f"{path} cannot be locked ({error.strerror}); check the permissions of the root") from error
+            raise StoreFullError(0, 0, where=str(path.parent)) from error
+        raise StorageError(f"{path} cannot be locked ({error.strerror}); {_next_step(error)}") from error
     return None if fd is None else Lock(path, fd)
+
+
+def _next_step(error: OSError) -> str:
+    if error.errno == errno.EROFS:
+        return "the file system is mounted read-only: mount it writable, or set MODELCASK_HOME to a folder that is"
+    if error.errno in {errno.EISDIR, errno.ELOOP}:
+        return "a plain file belongs there: move away what stands in its place"
+    return "check the permissions of the root"
 
 
 def _try_flock(path: Path, how: int) -> int | None:
@@ -94,7 +99,9 @@ def _try_flock(path: Path, how: int) -> int | None:
                 os.ftruncate(fd, 0)  # a note left there is of somebody who is gone
                 if how == fcntl.LOCK_EX:
                     with contextlib.suppress(OSError):  # on a full disk, what frees space must get its locks
-                        os.pwrite(fd, _note(), 0)
+                        note = _note()
+                        if os.pwrite(fd, note, 0) < len(note):
+                            os.ftruncate(fd, 0)  # what is written behind it must begin on a line of its own
                 return fd
         except BlockingIOError:
             os.close(fd)
@@ -108,6 +115,24 @@ def _try_flock(path: Path, how: int) -> int | None:
 def _note() -> bytes:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return f"process {os.getpid()} on {socket.gethostname()}\n{now}\n".encode()
+
+
+def is_held(path: Path) -> bool:
+    """Say whether somebody holds the lock alone now; in doubt, yes. Changes nothing: there need not be a file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    probe = Lock(path, fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        probe.release()
+    return False
 
 
 def lock(path: Path, *, shared: bool = False, timeout_s: float | None = None) -> Lock:

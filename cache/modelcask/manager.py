@@ -4,36 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
+from modelcask.access import Access
+from modelcask.cancellation import CancelToken
+from modelcask.catalog.rows import AttemptRow, Outcome, SnapshotRow, Statistics
 from modelcask.config import Settings, load_settings
 from modelcask.digest import Digest
-from modelcask.errors import CacheError, NotCachedError, NotFoundError
+from modelcask.errors import CacheError, NotCachedError
 from modelcask.explanation import Explanation, PlannedFile, SnapshotDetail
+from modelcask.fetch.gate import Gate
 from modelcask.finding import Finder
+from modelcask.jobs import run_job, snapshots_of
 from modelcask.layout import Layout
-from modelcask.selection import Wanted, select
-from modelcask.store.root import open_root, read_format
-from modelcask.types import ProgressCallback, RemoteFile, Snapshot
+from modelcask.selection import select
+from modelcask.store.root import open_root, read_format, refuse_lost_catalog
+from modelcask.store.sessions import is_alive
+from modelcask.types import ProgressCallback, Snapshot
 from modelcask.uri import ModelURI, parse_uri
 
 # The heavy parts (SQLAlchemy, aiohttp, huggingface_hub) are imported by the verbs that need them: a lookup
 # needs none of them, and it is what programs do all day.
 if TYPE_CHECKING:
     from modelcask.catalog.catalog import Catalog
-    from modelcask.catalog.rows import SnapshotRow
     from modelcask.diagnosis import Check
+    from modelcask.partials import DroppedPartials, PartialFile
     from modelcask.pulling import Puller
     from modelcask.rebuilding import Rebuilt
     from modelcask.removal import Removal, RemovalPlan
     from modelcask.verification import Verified
 
 _T = TypeVar("_T")
+
+# What of the log is shown, and where, is the program's to say.
+logging.getLogger("modelcask").addHandler(logging.NullHandler())
 
 
 class ModelCache:
@@ -54,7 +65,8 @@ class ModelCache:
         self._guard = threading.RLock()
         self._catalog: Catalog | None = None
         self._finder = Finder(self._layout, self._open_catalog)
-        self._puller: tuple[asyncio.AbstractEventLoop, Puller] | None = None
+        self._pullers: dict[asyncio.AbstractEventLoop, _Shared] = {}
+        self._stack = contextlib.AsyncExitStack()
         host = urlsplit(self.settings.hf_endpoint).netloc.rpartition("@")[2].lower()
         self._parse = lru_cache(maxsize=4096)(partial(parse_uri, hub_hosts=(host,)))
 
@@ -71,14 +83,11 @@ class ModelCache:
 
     async def __aenter__(self) -> Self:
         """Keep connections open for all pulls inside the block."""
-        self._puller = (asyncio.get_running_loop(), await self._new_puller().__aenter__())
+        await self._stack.enter_async_context(self._pulling())
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        if self._puller is not None:
-            _, puller = self._puller
-            self._puller = None
-            await puller.__aexit__(*error)
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
         self.close()
 
     def close(self) -> None:
@@ -94,8 +103,13 @@ class ModelCache:
 
         Raises:
             InvalidURIError: it cannot be read; the error names the part and the nearest right form.
+            TypeError: it is neither text nor a ModelURI.
         """
-        return uri if isinstance(uri, ModelURI) else self._parse(uri)
+        if isinstance(uri, ModelURI):
+            return uri
+        if not isinstance(uri, str):
+            return parse_uri(uri)  # for its TypeError: a list cannot even be looked up in a cache
+        return self._parse(uri)
 
     # Looking up: never the network.
 
@@ -141,6 +155,11 @@ class ModelCache:
         exclude: Iterable[str] = (),
         refresh: bool = False,
         progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+        gate: Gate | None = None,
+        keep_partial: bool = True,
+        access: Access | None = None,
+        request_id: str = "",
     ) -> list[Snapshot]:
         """Make what each URI means cached, and return a snapshot for each, in order.
 
@@ -149,15 +168,32 @@ class ModelCache:
             include: globs; of a URI that means several files, only those that match.
             exclude: globs; without those that match.
             refresh: ask the source again even if it is cached; unchanged bytes are not fetched again.
-            progress: called with events, from the thread that runs the pull.
+            progress: called with events, from the thread that runs the pull. What it raises ends the pull.
+            cancel: ends it from any thread, within a second.
+            gate: while another thread has it shut, nothing is transferred.
+            keep_partial: whether what has arrived stays when it is cancelled, for the next pull to go on with.
+            access: tokens and headers for this pull; default: those of the settings, else as each source's tools
+                find them.
+            request_id: a name of the caller's own, told with every event.
 
         Raises:
+            PullCancelledError: the token ended it.
             CacheError: the first error in the order of the URIs, after all others have ended. Each further one is
                 a note on it.
         """
-        return _run(
-            self.pull_async(*uris, include=include, exclude=exclude, refresh=refresh, progress=progress), "pull"
+        pull = self.pull_async(
+            *uris,
+            include=include,
+            exclude=exclude,
+            refresh=refresh,
+            progress=progress,
+            cancel=cancel,
+            gate=gate,
+            keep_partial=keep_partial,
+            access=access,
+            request_id=request_id,
         )
+        return _run(pull, "pull")
 
     async def pull_async(
         self,
@@ -166,22 +202,22 @@ class ModelCache:
         exclude: Iterable[str] = (),
         refresh: bool = False,
         progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+        gate: Gate | None = None,
+        keep_partial: bool = True,
+        access: Access | None = None,
+        request_id: str = "",
     ) -> list[Snapshot]:
-        """See :meth:`pull`. Cancellation keeps what has arrived for the next pull."""
-        parsed = [self.parse(uri) for uri in uris]
+        """See :meth:`pull`. Cancelled as a task, it ends as by a token."""
+        from modelcask.pulling import Order  # noqa: PLC0415
+
         wanted = select(include, exclude)
+        orders = [
+            Order(self.parse(uri), wanted, refresh, progress, request_id, gate or Gate(), keep_partial, access)
+            for uri in uris
+        ]
         async with self._pulling() as puller:
-            tasks = [
-                asyncio.ensure_future(puller.pull(uri, wanted=wanted, refresh=refresh, progress=progress))
-                for uri in parsed
-            ]
-            try:
-                await asyncio.wait(tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                results = await asyncio.gather(*tasks, return_exceptions=True)
-        return list(_or_first_error(results))
+            return snapshots_of(await run_job(puller, orders, cancel=cancel, max_time_s=self.settings.max_time_s))
 
     # Telling.
 
@@ -194,17 +230,38 @@ class ModelCache:
     ) -> Explanation:
         """See :meth:`explain`."""
         parsed = self.parse(uri)
-        wanted = select(include, exclude)
-        cached = await asyncio.to_thread(self._finder.find, parsed, wanted)
+        cached = await asyncio.to_thread(self._finder.find, parsed, select(include, exclude))
         planned: tuple[PlannedFile, ...] | None = None
         reason = ""
         if cached is None:
             try:
-                files = await self._plan(parsed, wanted)
-                planned = tuple(PlannedFile(file.path, file.size_bytes, file.digests, held) for file, held in files)
+                planned = await self.plan_async(parsed, include=include, exclude=exclude)
             except CacheError as error:
                 reason = str(error)
         return Explanation(parsed, cached, planned, reason)
+
+    async def plan_async(
+        self,
+        uri: str | ModelURI,
+        *,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        access: Access | None = None,
+    ) -> tuple[PlannedFile, ...]:
+        """Return the files that a pull would make held, each with whether it is here. Asks the source.
+
+        Raises:
+            CacheError: the source cannot tell.
+        """
+        parsed, wanted = self.parse(uri), select(include, exclude)
+        if self._exists():
+            async with self._pulling() as puller:
+                files = await puller.plan(parsed, wanted=wanted, access=access)
+        else:
+            from modelcask.resolving import plan_without_store  # noqa: PLC0415
+
+            files = await plan_without_store(parsed, wanted, self.settings, access)
+        return tuple(PlannedFile(file.path, file.size_bytes, file.digests, held) for file, held in files)
 
     def show(self, uri: str | ModelURI) -> SnapshotDetail:
         """Return everything that is known here of the revision a URI points to. Never uses the network.
@@ -215,7 +272,7 @@ class ModelCache:
         parsed = self.parse(uri)
         known = self._finder.known(parsed)
         if known is None:
-            raise NotCachedError(parsed.canonical)
+            raise self._finder.explain_absence(parsed)
         revision, files = known
         return SnapshotDetail.of(parsed, revision, files, self._layout)
 
@@ -230,7 +287,51 @@ class ModelCache:
         """
         return self._open_catalog().list_snapshots(pattern, sort) if self._exists() else []
 
+    def list_attempts(
+        self,
+        pattern: str | None = None,
+        *,
+        outcomes: Collection[Outcome] | None = None,
+        since: int | None = None,
+        limit: int | None = None,
+    ) -> list[AttemptRow]:
+        """Return a row for each try to make a file held, the newest first: those of 90 days, 100,000 at most.
+
+        Args:
+            pattern: a glob over canonical URIs, or over paths of files.
+            outcomes: only attempts that ended so; None for all, those that go on included.
+            since: only attempts that began then or later, in UTC microseconds.
+            limit: at most so many.
+        """
+        if not self._exists():
+            return []
+        living = partial(is_alive, self._layout)
+        return self._open_catalog().list_attempts(living, pattern=pattern, outcomes=outcomes, since=since, limit=limit)
+
+    def statistics(self, *, since: int | None = None) -> Statistics:
+        """Return what the attempts came to that began at ``since`` (UTC microseconds) or later, and what is saved."""
+        if not self._exists():
+            return Statistics()
+        return self._open_catalog().statistics(partial(is_alive, self._layout), since=since)
+
+    def list_partials(self, *names: str | ModelURI) -> list[PartialFile]:
+        """Return the unfinished downloads, all or those with these URIs or keys, last changed first. Changes nothing.
+
+        Raises:
+            NotFoundError: a name means none.
+        """
+        from modelcask.partials import is_key, list_partials  # noqa: PLC0415
+
+        parsed = [name if isinstance(name, str) and is_key(name) else self.parse(name) for name in names]
+        return list_partials(self._layout, parsed, exists=self._exists())
+
     # Changing.
+
+    def drop_partials(self, partials: Iterable[PartialFile]) -> DroppedPartials:
+        """Delete unfinished downloads as they were listed, but those that anybody is at, or was since."""
+        from modelcask.partials import drop_partials  # noqa: PLC0415
+
+        return drop_partials(self._layout, self._open_catalog, partials)
 
     def plan_removal(self, uri: str | ModelURI) -> RemovalPlan:
         """Return what :meth:`remove` would do, for a person to read.
@@ -282,8 +383,6 @@ class ModelCache:
         """
         from modelcask.rebuilding import rebuild_catalog  # noqa: PLC0415
 
-        if not self._exists():
-            raise NotFoundError(f"there is no store in {self.root}; nothing to rebuild")
         self.close()
         return rebuild_catalog(self._layout, hashed)
 
@@ -291,15 +390,7 @@ class ModelCache:
         """Return the findings on system, root and catalog, worst included. Changes nothing."""
         from modelcask.diagnosis import diagnose  # noqa: PLC0415
 
-        return diagnose(self._layout, self.settings, self._open_catalog if self._exists() else None)
-
-    async def _plan(self, uri: ModelURI, wanted: Wanted | None) -> list[tuple[RemoteFile, bool]]:
-        if not self._exists():
-            from modelcask.resolving import plan_without_store  # noqa: PLC0415
-
-            return await plan_without_store(uri, wanted, self.settings)
-        async with self._pulling() as puller:
-            return await puller.plan(uri, wanted=wanted)
+        return diagnose(self._layout, self.settings, self._open_catalog)
 
     def _exists(self) -> bool:
         return read_format(self._layout) is not None
@@ -310,21 +401,42 @@ class ModelCache:
                 from modelcask.catalog.catalog import Catalog  # noqa: PLC0415
 
                 layout, _ = open_root(self._layout.root)
+                refuse_lost_catalog(layout)
                 self._catalog = Catalog.open(layout)
             return self._catalog
 
-    def _new_puller(self) -> Puller:
-        from modelcask.pulling import Puller  # noqa: PLC0415
-
-        return Puller(self._layout, self.settings, self._open_catalog(), self._finder)
-
     @contextlib.asynccontextmanager
     async def _pulling(self) -> AsyncIterator[Puller]:
-        if self._puller is not None and self._puller[0] is asyncio.get_running_loop():
-            yield self._puller[1]
-            return
-        async with self._new_puller() as puller:
+        """Share one puller among all that pull on one event loop at a time: its limits are for all of them."""
+        loop = asyncio.get_running_loop()
+        shared = self._pullers.setdefault(loop, _Shared())
+        shared.users += 1
+        try:
+            async with shared.opening:  # whoever begins at the same time waits for the one that is being opened
+                puller = shared.puller or await self._open_puller()
+                shared.puller = puller
             yield puller
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                del self._pullers[loop]
+                if shared.puller is not None:
+                    await shared.puller.__aexit__()
+
+    async def _open_puller(self) -> Puller:
+        from modelcask.pulling import Puller  # noqa: PLC0415
+
+        catalog = await asyncio.to_thread(self._open_catalog)
+        return await Puller(self._layout, self.settings, catalog, self._finder).__aenter__()
+
+
+@dataclass(slots=True)
+class _Shared:
+    """One puller, and how many use it or wait for it."""
+
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    puller: Puller | None = None
+    users: int = 0
 
 
 def _run(verb: Coroutine[Any, Any, _T], name: str) -> _T:
@@ -337,14 +449,3 @@ def _run(verb: Coroutine[Any, Any, _T], name: str) -> _T:
         verb.close()
         raise RuntimeError(f"an event loop is running here: await {name}_async() instead of calling {name}()")
     return asyncio.run(verb)
-
-
-def _or_first_error(results: list[Snapshot | BaseException]) -> Iterator[Snapshot]:
-    errors = [result for result in results if isinstance(result, BaseException)]
-    if errors:
-        for other in errors[1:]:
-            errors[0].add_note(f"also: {other}")
-        raise errors[0]
-    for result in results:
-        if isinstance(result, Snapshot):
-            yield result

@@ -11,7 +11,7 @@ from typing import Self
 from urllib.parse import quote, urlsplit
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_PLAIN_URL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/[]@%+,=!$'()*;")
+_PLAIN_URL = ":/[]@%+,=!$'()*;"  # beside letters, digits and -._~
 
 
 def display(text: str, limit: int = 200) -> str:
@@ -38,4 +38,4 @@ class SafeURL(str):
         except ValueError:
             return super().__new__(cls, "<unreadable URL>")
         shown = f"{parts.scheme}://{host}{parts.path}" if parts.scheme else parts.path
-        return super().__new__(cls, "".join(c if c in _PLAIN_URL else quote(c, errors="replace") for c in shown[:500]))
+        return super().__new__(cls, quote(shown[:500], safe=_PLAIN_URL, errors="replace"))

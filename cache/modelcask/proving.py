@@ -48,7 +48,12 @@ def prove_again(layout: Layout, catalog: Catalog, digest: Digest, state: Replica
     with locks.locked(layout.blob_lock(digest)):
         now = blobs.stamp(layout, digest)
         if now is None:
-            catalog.set_state(digest, ReplicaState.MISSING, expected=_NOT_IN_TRASH)
+            instead = blobs.is_taken(layout, digest)
+            state = ReplicaState.QUARANTINED if instead else ReplicaState.MISSING
+            catalog.set_state(digest, state, expected=_NOT_IN_TRASH)
+            if instead:
+                aside = blobs.quarantine(layout, digest)
+                _log.error("in place of %s stood what is no file; it is now %s, pull the file again", digest, aside)
             return False
         if now != before:
             return False

@@ -52,8 +52,8 @@ def publish(layout: Layout, catalog: Catalog, session: Session, group: Sequence[
     doubtful: list[BlobRow] = []
     for _ in range(_ROUNDS):
         with _stripes(layout, group):
-            rows = {sealed.digest: catalog.find_blob(sealed.digest) for sealed in group}
-            doubtful = [row for sealed in group if (row := _place(layout, sealed, rows[sealed.digest])) is not None]
+            rows = catalog.find_blobs({sealed.digest for sealed in group})
+            doubtful = [row for sealed in group if (row := _place(layout, sealed, rows.get(sealed.digest))) is not None]
             if not doubtful:
                 for folder in sorted({layout.blob(sealed.digest).parent for sealed in group}):
                     fs.sync_folder("blob", folder)
@@ -69,7 +69,8 @@ def retire(layout: Layout, catalog: Catalog, published: Sequence[SealedFile]) ->
     for start in range(0, len(published), _GROUP):
         group = published[start : start + _GROUP]
         with _stripes(layout, group):
-            as_recorded = [sealed for sealed in group if _is_as_recorded(layout, catalog, sealed.digest)]
+            rows = catalog.find_blobs({sealed.digest for sealed in group})
+            as_recorded = [sealed for sealed in group if _is_as_recorded(layout, rows.get(sealed.digest))]
             for sealed in group:
                 discard_partial(sealed.path.parent)
             _commit(layout, catalog, as_recorded)
@@ -85,7 +86,7 @@ def sweep(layout: Layout, catalog: Catalog, key: str, digest: Digest) -> None:
         return
     try:
         with locks.locked(layout.blob_lock(digest)):
-            as_recorded = _is_as_recorded(layout, catalog, digest)
+            as_recorded = _is_as_recorded(layout, catalog.find_blob(digest))
             discard_partial(folder)
             now = blobs.stamp(layout, digest)
             if as_recorded and now is not None:
@@ -110,10 +111,9 @@ def sweep_snapshot(layout: Layout, catalog: Catalog, held: Snapshot) -> None:
             sweep(layout, catalog, key, row.digest)
 
 
-def _is_as_recorded(layout: Layout, catalog: Catalog, digest: Digest) -> bool:
+def _is_as_recorded(layout: Layout, row: BlobRow | None) -> bool:
     """Say whether a blob is what its row says: only then may a change that we make ourselves renew it."""
-    row = catalog.find_blob(digest)
-    return row is not None and row.state is ReplicaState.PRESENT and blobs.stamp(layout, digest) == row.stamp
+    return row is not None and row.state is ReplicaState.PRESENT and blobs.stamp(layout, row.digest) == row.stamp
 
 
 def _place(layout: Layout, sealed: SealedFile, row: BlobRow | None) -> BlobRow | None:

@@ -15,380 +15,273 @@ The order of one URI::
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
-from collections.abc import Callable
+import uuid
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Self
 
-from modelcask import locks
+from modelcask.access import Access
 from modelcask.catalog.catalog import Catalog
 from modelcask.config import Settings
-from modelcask.errors import (
-    BusyError,
-    CacheError,
-    RemoteChangedError,
-    StoreFullError,
-)
-from modelcask.fetch.download import download
+from modelcask.errors import BusyError, CacheError, RemoteChangedError, StorageError
+from modelcask.fetch.download import Network
+from modelcask.fetch.gate import Gate
+from modelcask.fetch.limiter import Limiter
+from modelcask.fetch.lines import Lines
+from modelcask.fetch.xet_reader import XetReader
+from modelcask.fetching import Fetcher, Workshop
 from modelcask.finding import Finder
-from modelcask.layout import Layout, ingest_key
+from modelcask.layout import Layout
+from modelcask.logbook import FLUSH_S, Logbook
 from modelcask.net.client import Client
-from modelcask.publishing import Publisher, retire, sweep, sweep_snapshot
+from modelcask.printable import display
+from modelcask.publishing import Publisher, retire, sweep_snapshot
 from modelcask.recording import Held, record
+from modelcask.reporting import Reporter
 from modelcask.resolving import resolve, resolve_from_pin
+from modelcask.reusing import find_held, key_of
 from modelcask.selection import Wanted, choose
 from modelcask.sources import find_source
-from modelcask.store import fs
-from modelcask.store.ingest import Ingest
-from modelcask.store.journal import Identity
-from modelcask.store.sealed import SealedFile
-from modelcask.store.sessions import open_session
-from modelcask.types import (
-    FileLocation,
-    Phase,
-    Progress,
-    ProgressCallback,
-    RemoteFile,
-    Resolution,
-    Snapshot,
-)
+from modelcask.store.lanes import Lanes
+from modelcask.store.sessions import is_alive, open_session
+from modelcask.types import FileLocation, Phase, ProgressCallback, RemoteFile, Resolution, Snapshot
 from modelcask.uri import ModelURI
 
 _log = logging.getLogger("modelcask.pull")
 
-_TICK_S: Final = 0.1
-_POLL_S: Final = (0.02, 0.5)
 _ADMITTED: Final = 128
 _CHANGES: Final = 1
 _COLLISIONS: Final = 8
+_PAUSE_S: Final = (0.02, 0.5)
 
 
-@dataclass(slots=True)
-class _Shared:
-    """What all pulls of one event loop share."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One pull as its caller wants it."""
 
-    layout: Layout
-    settings: Settings
-    catalog: Catalog
-    finder: Finder
-    client: Client
-    publisher: Publisher
-    slots: asyncio.Semaphore
-    """For transfers that run."""
-    admitted: asyncio.Semaphore
-    """For files that hold a lock or wait to be published: each takes a descriptor."""
+    uri: ModelURI
+    wanted: Wanted | None = None
+    refresh: bool = False
+    progress: ProgressCallback | None = None
+    request_id: str = ""
+    gate: Gate = field(default_factory=Gate)
+    keep_partial: bool = True
+    access: Access | None = None
+    """In place of the settings' own."""
 
 
 class Puller:
     """Pulls in one root, on one event loop. An async context manager."""
 
     def __init__(self, layout: Layout, settings: Settings, catalog: Catalog, finder: Finder) -> None:
-        publisher = Publisher(layout, catalog, open_session(layout))
-        slots = asyncio.Semaphore(settings.files_at_once)
-        admitted = asyncio.Semaphore(settings.files_at_once + _ADMITTED)
-        self._shared = _Shared(layout, settings, catalog, finder, Client(settings), publisher, slots, admitted)
+        self._settings = settings
+        self._client = Client(settings)
+        self._session = open_session(layout)
+        lines, limiter = Lines(settings.connections), Limiter(settings.limit_rate)
+        network = Network(self._client, lines, limiter, settings.retries, xet=XetReader(settings))
+        self._shop = Workshop(
+            layout,
+            catalog,
+            finder,
+            network,
+            Lanes(),
+            Publisher(layout, catalog, self._session),
+            asyncio.Semaphore(settings.files_at_once),
+            asyncio.Semaphore(settings.files_at_once + _ADMITTED),
+        )
+        self._numbers = itertools.count()
 
     async def __aenter__(self) -> Self:
-        """Open the network client."""
-        await self._shared.client.__aenter__()
+        """Open the network client, and record of former processes what they could not."""
+        shop = self._shop
+        await asyncio.to_thread(shop.catalog.close_interrupted, partial(is_alive, shop.layout))
+        await self._client.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         """Wait for the group that is being committed, and close the network client."""
-        await self._shared.publisher.close()
-        await self._shared.client.__aexit__(*error)
+        await self._shop.publisher.close()
+        await self._client.__aexit__(*error)
+        self._shop.lanes.close()
 
-    async def pull(
-        self, uri: ModelURI, *, wanted: Wanted | None, refresh: bool, progress: ProgressCallback | None
-    ) -> Snapshot:
+    async def pull(self, order: Order) -> Snapshot:
         """Return the snapshot that a URI means, from the cache or from its source.
 
         Raises:
             CacheError: as drawn in errors.py. Nothing half is visible; what has arrived is kept for the next try.
         """
+        uri, shop = order.uri, self._shop
+        number = next(self._numbers)
+        book = Logbook(shop.catalog, self._session.path.name, uri, order.request_id or uuid.uuid4().hex)
+        _log.info("pull %s of %s", book.request_id, uri)
+        reporter = Reporter(uri.canonical, order.progress, order.request_id)
         source = find_source(uri.scheme)
-        if not refresh and source.needs_network:
-            held = await asyncio.to_thread(self._shared.finder.find, uri, wanted)
+        if not order.refresh and source.needs_network:
+            held = await asyncio.to_thread(shop.finder.find, uri, order.wanted)
             if held is not None:
-                await asyncio.to_thread(sweep_snapshot, self._shared.layout, self._shared.catalog, held)
-                _say(progress, Progress(uri.canonical, "", Phase.REUSED, held.size_bytes, held.size_bytes))
-                return _with_reuse(held)
+                await asyncio.to_thread(sweep_snapshot, shop.layout, shop.catalog, held)
+                await book.open([(entry.path, entry.size_bytes or 0) for entry in held.entries])
+                reporter.tell(Phase.REUSED, bytes_done=held.size_bytes)
+                _log.info("%s is cached: revision %s", uri, held.revision)
+                return replace(held, bytes_reused=held.size_bytes)
         changed = busy = 0
         while True:
-            _say(progress, Progress(uri.canonical, "", Phase.RESOLVING))
-            resolution = await self._resolve(uri, wanted, progress, self._shared.settings)
+            reporter.tell(Phase.RESOLVING)
+            resolution = await self._resolve(uri, order.wanted, reporter, self._settings, order.access)
             _log.info("%s is revision %s, %d files known", uri, resolution.revision, len(resolution.files))
+            fetcher = Fetcher(shop, resolution, reporter, book, order.gate, number, order.keep_partial)
             try:
-                return await _Pull(self._shared, resolution, wanted, progress).run()
+                return await _Pull(fetcher, choose(resolution, order.wanted)).run()
             except RemoteChangedError:
                 changed += 1
                 if changed > _CHANGES:
                     raise
-            except BusyError:  # where locks lie, another process took the partial over (I7)
+            except (BusyError, StorageError) as error:
                 busy += 1
-                if busy > _COLLISIONS:
+                if not _is_collision(error) or busy > _COLLISIONS:
                     raise
-                await asyncio.sleep(busy * random.uniform(*_POLL_S))  # noqa: S311 - jitter, not a secret
+                await asyncio.sleep(busy * random.uniform(*_PAUSE_S))  # noqa: S311 - jitter, not a secret
 
-    async def plan(self, uri: ModelURI, *, wanted: Wanted | None) -> list[tuple[RemoteFile, bool]]:
+    async def plan(
+        self, uri: ModelURI, *, wanted: Wanted | None, access: Access | None = None
+    ) -> list[tuple[RemoteFile, bool]]:
         """Return the files that a pull of ``uri`` would make held, each with whether the store has it already.
 
         Asks the source. Changes nothing.
         """
-        impatient = replace(self._shared.settings, retries=0)  # a person waits for the answer
-        resolution = await self._resolve(uri, wanted, None, impatient)
-        one = _Pull(self._shared, resolution, wanted, None)
-        return await asyncio.to_thread(one.plan)
+        impatient = replace(self._settings, retries=0)  # a person waits for the answer
+        resolution = await self._resolve(uri, wanted, None, impatient, access)
+        shop = self._shop
+
+        def look() -> list[tuple[RemoteFile, bool]]:
+            return [
+                (file, find_held(shop.layout, shop.catalog, shop.finder, resolution, file) is not None)
+                for file in choose(resolution, wanted)
+            ]
+
+        return await asyncio.to_thread(look)
 
     async def _resolve(
-        self, uri: ModelURI, wanted: Wanted | None, progress: ProgressCallback | None, settings: Settings
+        self,
+        uri: ModelURI,
+        wanted: Wanted | None,
+        reporter: Reporter | None,
+        settings: Settings,
+        access: Access | None,
     ) -> Resolution:
-        shared = self._shared
-        known = await asyncio.to_thread(resolve_from_pin, uri, shared.catalog, shared.finder)
-        return known or await resolve(uri, wanted, settings, shared.client, progress)
+        if access is not None:
+            settings = replace(settings, access=access)
+        known = await asyncio.to_thread(resolve_from_pin, uri, self._shop.catalog, self._shop.finder)
+        return known or await resolve(uri, wanted, settings, self._client, reporter)
 
 
 class _Pull:
     """One URI on its way, resolved."""
 
-    def __init__(
-        self, shared: _Shared, resolution: Resolution, wanted: Wanted | None, progress: ProgressCallback | None
-    ) -> None:
-        self._shared = shared
-        self._resolution = resolution
-        self._uri = resolution.uri
-        self._progress = progress
-        self._files = choose(resolution, wanted)
+    def __init__(self, fetcher: Fetcher, files: list[RemoteFile]) -> None:
+        self._fetcher = fetcher
+        self._shop = fetcher.shop
+        self._files = files
         self._held: dict[str, Held] = {}
-        self._meters: dict[str, _Meter] = {}
-        self._last_lock: locks.Lock | None = None
-        self._published: list[SealedFile] = []
-
-    def plan(self) -> list[tuple[RemoteFile, bool]]:
-        return [(file, self._find_held(file) is not None) for file in self._files]
 
     async def run(self) -> Snapshot:
+        fetcher = self._fetcher
         await asyncio.to_thread(self._reuse_what_is_held)
         missing = [file for file in self._files if file.path not in self._held]
-        await asyncio.to_thread(self._check_room, missing)
-        reused = sum(held.size_bytes for held in self._held.values())
-        for file in missing:
-            self._report(file, Phase.RESOLVING)  # so that whoever draws the progress knows the whole job
+        self._tell_of_all()
+        await fetcher.book.open([(file.path, self._held_bytes(file)) for file in self._files])
         try:
-            await self._fetch_all(missing)
-            snapshot = await asyncio.to_thread(
-                record,
-                self._shared.layout,
-                self._shared.catalog,
-                self._resolution,
-                [file.path for file in self._files],
-                self._held,
-            )
-            await asyncio.to_thread(retire, self._shared.layout, self._shared.catalog, self._published)
+            return await self._run(missing)
+        except BaseException as error:
+            fetcher.book.end_all(error)
+            raise
         finally:
-            if self._last_lock is not None:
-                self._last_lock.release(remove=True)
+            await fetcher.book.flush()
+
+    def _held_bytes(self, file: RemoteFile) -> int | None:
+        held = self._held.get(file.path)
+        return None if held is None else held.size_bytes
+
+    async def _run(self, missing: list[RemoteFile]) -> Snapshot:
+        shop, fetcher = self._shop, self._fetcher
+        reused = sum(held.size_bytes for held in self._held.values())
+        try:
+            await asyncio.to_thread(self._reserve_room, missing)
+            await self._fetch_all(missing)
+            paths = [file.path for file in self._files]
+            snapshot = await asyncio.to_thread(record, shop.layout, shop.catalog, fetcher.resolution, paths, self._held)
+            await asyncio.to_thread(retire, shop.layout, shop.catalog, fetcher.published)
+        finally:
+            fetcher.room.release()
+            if fetcher.kept_lock is not None:
+                fetcher.kept_lock.release(remove=True)
         arrived = [self._held[file.path] for file in missing]
         fetched = sum(held.bytes_fetched for held in arrived)
         reused += sum(max(held.size_bytes - held.bytes_fetched, 0) for held in arrived)
         return replace(snapshot, bytes_fetched=fetched, bytes_reused=reused)
 
     async def _fetch_all(self, missing: list[RemoteFile]) -> None:
-        ticker = asyncio.create_task(self._tick())
+        async def fetch(file: RemoteFile) -> None:
+            self._held[file.path] = await self._fetcher.fetch(file, only=len(missing) == 1)
+
+        async def keep_book() -> None:
+            while True:
+                await asyncio.sleep(FLUSH_S)
+                await self._fetcher.book.flush()
+
         try:
-            async with asyncio.TaskGroup() as group:
-                for file in missing:
-                    group.create_task(self._fetch(file, last=len(missing) == 1))
-        except* CacheError as errors:
-            raise _first(errors) from None
-        finally:
-            ticker.cancel()
+            async with asyncio.TaskGroup() as around:
+                tickers = [around.create_task(self._fetcher.reporter.tick(missing)), around.create_task(keep_book())]
+                async with asyncio.TaskGroup() as group:
+                    for file in missing:
+                        group.create_task(fetch(file))
+                for ticker in tickers:
+                    ticker.cancel()
+        except ExceptionGroup as errors:
+            error = _first(errors)
+            raise error from error.__cause__
+
+    def _tell_of_all(self) -> None:
+        """Tell of all files at once, and on the event loop: whoever adds them up knows the whole job then."""
+        tell = self._fetcher.reporter.tell_file
+        for file in self._files:
+            held = self._held_bytes(file)
+            if held is None:
+                tell(file, Phase.RESOLVING)
+            else:
+                tell(file, Phase.REUSED, done=held, resumed=held)
 
     def _reuse_what_is_held(self) -> None:
+        shop, fetcher = self._shop, self._fetcher
         for file in self._files:
-            held = self._find_held(file)
+            held = find_held(shop.layout, shop.catalog, shop.finder, fetcher.resolution, file)
             if held is not None:
                 self._held[file.path] = held
-                self._report(file, Phase.REUSED, held.size_bytes, resumed=held.size_bytes)
-                _log.info("%s: reused %s", file.path, held.blob)
+                _log.info("%s: reused %s", display(file.path), held.blob)
 
-    def _find_held(self, file: RemoteFile) -> Held | None:
-        """Return the blob that proves what the source promises of a file, whatever source it came from."""
-        catalog = self._shared.catalog
-        for promised in file.digests:
-            row = catalog.find_blob(promised) if promised.strong else None
-            if row is None and not promised.strong:
-                # Others can make a file with the same weak digest, so it is believed only inside its own source.
-                row = catalog.find_blob_in_source(self._uri.source, promised)
-            if row is None or (file.size_bytes is not None and row.size_bytes != file.size_bytes):
-                continue
-            computed = {digest.algorithm: digest for digest in row.digests}
-            if any(computed.get(promise.algorithm, promise) != promise for promise in file.digests):
-                continue  # one promise fits and another does not: let the transfer say which
-            if self._shared.finder.claim(row.digest):
-                sweep(self._shared.layout, catalog, self._key(file), row.digest)
-                return Held(row.digest, row.digests, row.size_bytes)
-        return self._find_recorded(file)
-
-    def _find_recorded(self, file: RemoteFile) -> Held | None:
-        """Return the blob that this very path of this very revision already has."""
-        revision = self._resolution.revision
-        if revision is None:
-            return None
-        uri = ModelURI(self._uri.scheme, self._uri.source, file.path, revision=revision)
-        snapshot = self._shared.finder.find(uri)
-        entry = next((entry for entry in snapshot.entries if entry.path == file.path), None) if snapshot else None
-        if entry is None or entry.blob is None:
-            return None
-        row = self._shared.catalog.find_blob(entry.blob)
-        if row is None:
-            return None
-        sweep(self._shared.layout, self._shared.catalog, self._key(file), row.digest)
-        return Held(row.digest, row.digests, row.size_bytes)
-
-    def _check_room(self, missing: list[RemoteFile]) -> None:
-        needed = 0
-        for key, file in {self._key(file): file for file in missing}.items():
-            if isinstance(file.location, FileLocation) or file.size_bytes is None:
-                continue  # a local file may be shared block by block; an unknown size is checked as it grows
-            data = self._shared.layout.partial(key) / "data"
-            taken = data.stat().st_blocks * 512 if data.exists() else 0
-            needed += max(file.size_bytes - taken, 0)
-        available = fs.free_bytes(self._shared.layout.root)
-        if needed > available:
-            raise StoreFullError(needed, available, where=str(self._shared.layout.root))
-
-    async def _fetch(self, file: RemoteFile, *, last: bool) -> None:
-        meter = self._meters[file.path] = _Meter(file)
-        lock: locks.Lock | None = None
-        try:
-            async with self._shared.admitted:
-                lock, sealed, fetched = await self._fetch_alone(file, meter)
-                if sealed is None:
-                    return
-                # The slot is free for the next file; the lock is not before the blob is visible.
-                await self._shared.publisher.publish(sealed)
-                self._published.append(sealed)
-                self._held[file.path] = Held(sealed.digest, sealed.digests, sealed.size_bytes, fetched)
-                self._report(file, Phase.DONE, sealed.size_bytes)
-                _log.info("%s: %d bytes fetched, published as %s", file.path, fetched, sealed.digest)
-                if last:
-                    # Without a promised digest others find the file only when its revision is recorded. Only a
-                    # pull's sole lock is kept so long: two pulls that keep several could wait for each other.
-                    self._last_lock, lock = lock, None
-        except CacheError as error:
-            self._report(file, Phase.FAILED, meter.front(), message=str(error))
-            raise
-        finally:
-            del self._meters[file.path]
-            if lock is not None:
-                lock.release(remove=True)
-
-    async def _fetch_alone(self, file: RemoteFile, meter: _Meter) -> tuple[locks.Lock, SealedFile | None, int]:
-        """Fetch a file under its key's lock, which is returned held; no SealedFile if somebody else had fetched it."""
-        key = self._key(file)
-        path = self._shared.layout.key_lock(key)
-        pause, most = _POLL_S
-        while True:
-            async with self._shared.slots:
-                lock = locks.try_lock(path)
-                if lock is not None:
-                    try:
-                        held = await asyncio.to_thread(self._find_held, file)
-                        if held is None:
-                            return lock, *await self._transfer(file, key, meter)
-                    except BaseException:
-                        lock.release(remove=True)
-                        raise
-                    self._held[file.path] = held
-                    self._report(file, Phase.REUSED, held.size_bytes, resumed=held.size_bytes)
-                    return lock, None, 0
-            # Another process fetches it; our slot is free meanwhile.
-            self._report(file, Phase.WAITING, message=str(locks.busy(path)))
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-            pause = min(pause * 2, most)
-
-    async def _transfer(self, file: RemoteFile, key: str, meter: _Meter) -> tuple[SealedFile, int]:
-        self._report(file, Phase.CHECKING)
-        local = isinstance(file.location, FileLocation)
-        async with Ingest(self._shared.layout, key, self._identity(file), name=file.path, reserve=not local) as ingest:
-            meter.sink = ingest
-
-            def report(phase: Phase, message: str = "") -> None:
-                self._report(file, phase, ingest.front, resumed=ingest.resumed_bytes, message=message)
-
-            try:
-                report(Phase.DOWNLOADING)
-                if isinstance(file.location, FileLocation):
-                    await ingest.copy_from(file.location.path)
-                    fetched = ingest.front
-                else:
-                    fetched = await download(
-                        file, ingest, client=self._shared.client, settings=self._shared.settings, report=report
-                    )
-                report(Phase.PUBLISHING)
-                return await ingest.finish(), fetched
-            except RemoteChangedError as error:
-                await ingest.drop()  # what is kept and what the source has now do not belong together
-                error.bytes_kept = 0
-                raise
-            finally:
-                meter.sink = None
-
-    def _key(self, file: RemoteFile) -> str:
-        expected = next((digest for digest in file.digests if digest.strong), None)
-        source, revision = self._uri.source, self._resolution.revision
-        return ingest_key(expected=expected, source=source, revision=revision, path=file.path)
-
-    def _identity(self, file: RemoteFile) -> Identity:
-        return Identity(
-            self._uri.source, self._resolution.revision, file.path, file.size_bytes, file.etag, file.digests
-        )
-
-    def _report(self, file: RemoteFile, phase: Phase, done: int = 0, *, resumed: int = 0, message: str = "") -> None:
-        _say(
-            self._progress,
-            Progress(self._uri.canonical, file.path, phase, done, file.size_bytes, resumed, message),
-        )
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_S)
-            for meter in self._meters.values():
-                if meter.sink is not None and meter.moved():
-                    resumed = meter.sink.resumed_bytes
-                    self._report(meter.file, Phase.DOWNLOADING, meter.front(), resumed=resumed)
+    def _reserve_room(self, missing: list[RemoteFile]) -> None:
+        sizes = {
+            key_of(self._fetcher.resolution, file): file.size_bytes
+            for file in missing
+            # A local file may be shared block by block; a copy, and what has no size yet, is checked as it grows.
+            if file.size_bytes and not isinstance(file.location, FileLocation)
+        }
+        self._fetcher.room.take(sizes)
 
 
-@dataclass(slots=True)
-class _Meter:
-    """Tells the ticker how far a file is."""
+def _is_collision(error: CacheError) -> bool:
+    """Say whether another process works in the same place, as happens where locks lie (I7).
 
-    file: RemoteFile
-    sink: Ingest | None = None
-    _shown: int = field(default=-1)
-
-    def front(self) -> int:
-        return self.sink.front if self.sink is not None else 0
-
-    def moved(self) -> bool:
-        before, self._shown = self._shown, self.front()
-        return before != self._shown
+    It has taken the partial over then, or what was there a moment ago, under our lock, is gone.
+    """
+    return isinstance(error, BusyError) or isinstance(error.__cause__, FileNotFoundError | FileExistsError)
 
 
-def _first(group: BaseExceptionGroup[CacheError]) -> CacheError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, CacheError)  # noqa: S101 - for the type checker: that is what except* caught
     return error
-
-
-def _with_reuse(held: Snapshot) -> Snapshot:
-    return replace(held, bytes_reused=held.size_bytes)
-
-
-def _say(progress: Callable[[Progress], None] | None, event: Progress) -> None:
-    if progress is not None:
-        progress(event)

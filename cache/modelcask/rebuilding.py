@@ -9,6 +9,7 @@ The new catalog is made beside the old one and takes its place in one rename, so
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -19,12 +20,12 @@ from modelcask import locks
 from modelcask.catalog.catalog import Catalog, NewBlob, RevisionRecord
 from modelcask.catalog.lookup import LookupReader
 from modelcask.digest import Digest
-from modelcask.errors import CacheError, SchemaVersionError
+from modelcask.errors import CacheError, NotFoundError, SchemaVersionError
 from modelcask.layout import Layout
 from modelcask.relpath import check_relpath
 from modelcask.store import blobs, fs, manifests, snapshots
 from modelcask.store.manifests import Manifest
-from modelcask.store.root import make_folders
+from modelcask.store.root import make_folders, recover_format
 from modelcask.types import Entry, StatStamp, TrustLevel
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -49,14 +50,18 @@ class Rebuilt:
 
 
 def rebuild_catalog(layout: Layout, hashed: Callable[[int], None] | None) -> Rebuilt:
-    """Make the catalog of a root again. Lookups of other processes go on with the former one meanwhile.
+    """Make the catalog of a root again, and FORMAT if that is gone too.
 
-    ``hashed`` is called with the number of bytes after each block that was read.
+    Lookups of other processes go on with the former one meanwhile. ``hashed`` is called with the number of bytes after
+    each block that was read.
 
     Raises:
+        NotFoundError: there is no store.
         BusyError: another process has the catalog open for writing.
         SchemaVersionError: a newer modelcask has made the catalog; rebuilding it here would lose what is new in it.
     """
+    if not recover_format(layout):
+        raise NotFoundError(f"there is no store in {layout.root}; nothing to rebuild")
     beside = replace(layout, catalog_name="rebuild")
     make_folders(layout)
     _refuse_newer(layout)
@@ -117,8 +122,11 @@ def _adopt_blobs(
     known: dict[Digest, NewBlob] = {}
     group: list[NewBlob] = []
     for path in sorted(layout.blobs.glob("*/*")):
-        if _HEX.fullmatch(path.name) is None or path.parent.name != path.name[:2] or path.is_symlink():
+        if _HEX.fullmatch(path.name) is None or path.parent.name != path.name[:2]:
             result.refused.append(f"{path}: not the name of a blob")
+            continue
+        if path.is_symlink() or not path.is_file():
+            result.refused.append(f"{path}: no file; moved to {_put_aside(layout, path.name)}")
             continue
         try:
             # Also what weak promises are checked against, so that everything a pull can reuse is there again.
@@ -128,9 +136,7 @@ def _adopt_blobs(
             continue
         digest = digests[0]
         if digest.hex != path.name:
-            wrong = Digest("blake3", path.name)
-            with locks.locked(layout.blob_lock(wrong)):
-                aside = blobs.quarantine(layout, wrong)
+            aside = _put_aside(layout, path.name)
             result.refused.append(f"{path}: its bytes are not what its name says; moved to {aside}")
             continue
         stamp = StatStamp.of(path.stat())
@@ -142,6 +148,12 @@ def _adopt_blobs(
     catalog.record_blobs(group)
     result.blobs, result.size_bytes = len(known), sum(blob.size_bytes for blob in known.values())
     return known
+
+
+def _put_aside(layout: Layout, name: str) -> Path | None:
+    wrong = Digest("blake3", name)
+    with locks.locked(layout.blob_lock(wrong)):
+        return blobs.quarantine(layout, wrong)
 
 
 def _read_manifests(layout: Layout, result: Rebuilt) -> list[Manifest]:
@@ -194,13 +206,16 @@ def put_in_place(layout: Layout, rebuilt: Layout) -> Path | None:
     after that, the former stands without its latest commits, which is a state to rebuild from again.
     """
     kept = None
-    if layout.catalog.exists():
+    if os.path.lexists(layout.catalog):
         kept = layout.backups / f"replaced-{time.time_ns() // 1000}.db"
         for suffix in ("-wal", "-shm"):
             beside = layout.catalog.with_name(layout.catalog.name + suffix)
-            if beside.exists():
+            if os.path.lexists(beside):
                 fs.rename("rebuild", beside, kept.with_name(kept.name + suffix))
-        fs.link("rebuild", layout.catalog, kept)
+        if layout.catalog.is_file() and not layout.catalog.is_symlink():
+            fs.link("rebuild", layout.catalog, kept)
+        else:
+            fs.rename("rebuild", layout.catalog, kept)  # a file cannot be renamed over a folder
         fs.sync_folder("rebuild", layout.backups)
     fs.rename("rebuild", rebuilt.catalog, layout.catalog)
     fs.sync_folder("rebuild", layout.root)
@@ -210,4 +225,4 @@ def put_in_place(layout: Layout, rebuilt: Layout) -> Path | None:
 def discard(rebuilt: Layout) -> None:
     """Remove what an earlier rebuild left when it died."""
     for suffix in ("-wal", "-shm", ""):
-        fs.unlink("rebuild", rebuilt.catalog.with_name(rebuilt.catalog.name + suffix))
+        fs.clear("rebuild", rebuilt.catalog.with_name(rebuilt.catalog.name + suffix))

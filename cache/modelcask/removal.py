@@ -20,8 +20,9 @@ from modelcask.digest import Digest
 from modelcask.errors import CorruptStoreError
 from modelcask.finding import Finder, is_named
 from modelcask.layout import Layout, ingest_key
+from modelcask.reserve import with_reserve
 from modelcask.store import blobs, manifests, snapshots
-from modelcask.store.sessions import read_leases
+from modelcask.store.sessions import leased_by_others
 from modelcask.types import ReplicaState
 from modelcask.uri import ModelURI
 
@@ -79,15 +80,15 @@ def plan_removal(catalog: Catalog, finder: Finder, uri: ModelURI) -> RemovalPlan
 def remove(layout: Layout, catalog: Catalog, plan: RemovalPlan) -> Removal:
     """Do what the plan says; see the head of this file for the order."""
     key = ingest_key(expected=None, source=plan.source, revision=plan.revision, path="")
-    lock = locks.lock(layout.key_lock(key))
+    lock = with_reserve(layout.reserve, locks.lock, layout.key_lock(key))
     try:
         row = catalog.find_revision(plan.source, revision=plan.revision)
         if row is None:
             return Removal(plan, 0, ())  # somebody else has removed it since the plan was made
-        leased = _leased(layout)
+        leased = leased_by_others(layout)
         held = {entry.path: entry.blob for entry in catalog.list_entries(row.id) if entry.path in plan.paths}
-        unused = [path for path, blob in held.items() if blob is None or blob.hex not in leased]
-        _shrink_manifest(layout, plan)
+        unused = [path for path, blob in held.items() if blob is None or blob not in leased]
+        with_reserve(layout.reserve, _shrink_manifest, layout, plan)
         snapshots.unlink_entries(layout, plan.source, plan.revision, unused)
         unreferenced = catalog.forget_entries(row.id, plan.paths)
     finally:
@@ -108,19 +109,15 @@ def _shrink_manifest(layout: Layout, plan: RemovalPlan) -> None:
         manifests.remove_manifest(layout, plan.source, plan.revision)
 
 
-def _leased(layout: Layout) -> frozenset[str]:
-    """Return the hex of every blob that another live process was given."""
-    return frozenset().union(*(digests for _, digests in read_leases(layout, except_own=True)))
-
-
 def _reclaim(layout: Layout, catalog: Catalog, candidates: list[Digest]) -> tuple[int, tuple[Digest, ...]]:
     condemned = catalog.condemn(candidates)
-    leased = _leased(layout)
+    leased = leased_by_others(layout)
     freed = 0
     in_use: list[Digest] = []
     for digest in condemned:
-        with locks.locked(layout.blob_lock(digest)):
-            if digest.hex in leased:
+        lock = with_reserve(layout.reserve, locks.lock, layout.blob_lock(digest))
+        try:
+            if digest in leased:
                 catalog.set_state(digest, ReplicaState.PRESENT, expected={ReplicaState.CONDEMNED})
                 in_use.append(digest)
                 continue
@@ -129,4 +126,6 @@ def _reclaim(layout: Layout, catalog: Catalog, candidates: list[Digest]) -> tupl
                 continue  # somebody rescued it
             catalog.delete_replica(digest)
             freed += blobs.remove(layout, digest)
+        finally:
+            lock.release()
     return freed, tuple(in_use)

@@ -19,8 +19,8 @@ def select(patterns_in: Iterable[str], patterns_out: Iterable[str]) -> Wanted | 
 
     The rules are the Hub library's: ``*`` also crosses ``/``, a pattern that ends in ``/`` means all below it.
     """
-    include = [_below(pattern) for pattern in patterns_in]
-    exclude = [_below(pattern) for pattern in patterns_out]
+    include = [_below(pattern) for pattern in _several(patterns_in)]
+    exclude = [_below(pattern) for pattern in _several(patterns_out)]
     if not include and not exclude:
         return None
 
@@ -30,6 +30,10 @@ def select(patterns_in: Iterable[str], patterns_out: Iterable[str]) -> Wanted | 
         return not any(fnmatchcase(name, pattern) for pattern in exclude)
 
     return wanted
+
+
+def _several(patterns: Iterable[str]) -> Iterable[str]:
+    return [patterns] if isinstance(patterns, str) else patterns  # or each letter would be a pattern
 
 
 def _below(pattern: str) -> str:

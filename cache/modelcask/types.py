@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from modelcask.digest import Digest
+from modelcask.errors import CacheError
+from modelcask.ranges import ByteRange, RangeSet
 from modelcask.uri import ModelURI
 
 
@@ -53,11 +55,11 @@ class StatStamp:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A secret header, bound to the one origin that may receive it (``scheme://host:port``)."""
+    """Secret headers, bound to the one origin that may receive them (``scheme://host:port``)."""
 
     origin: str
-    value: str = field(repr=False)
-    """The value of the ``Authorization`` header."""
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    """Names and values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,16 @@ Location = HTTPLocation | FileLocation
 
 
 @dataclass(frozen=True, slots=True)
+class XetLocation:
+    """Bytes in the Xet storage of a Hub."""
+
+    hash: str
+    """What the storage calls the file: 64 hex digits, no digest of its bytes."""
+    access: HTTPLocation
+    """Where the Hub gives a token for the storage, for a while."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """One file as its source describes it before the first byte."""
 
@@ -92,6 +104,10 @@ class RemoteFile:
     location: Location
     etag: str | None = None
     """A strong validator, quotes included, for ``If-Range``; None where the source has none."""
+    mirrors: tuple[HTTPLocation, ...] = ()
+    """Where else the same bytes are, to be asked before ``location``; used only where a strong digest is promised."""
+    xet: XetLocation | None = None
+    """Where the same bytes are if ``location`` is not to serve that many; only with a strong promise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +167,15 @@ class Phase(StrEnum):
     """the kept part of an earlier attempt is hashed again"""
     DOWNLOADING = "downloading"
     RETRYING = "retrying"
+    VERIFYING = "verifying"
+    """all bytes are there; the last of them are hashed, and the digests compared"""
     PUBLISHING = "publishing"
     DONE = "done"
     REUSED = "reused"
     """the store already held these bytes"""
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    """the caller did not want it any more"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,32 +193,69 @@ class Progress:
     bytes_resumed: int = 0
     """How many of ``bytes_done`` an earlier attempt or the store had left."""
     message: str = ""
-    """Why, for RETRYING and FAILED: safe to show."""
+    """Why, for RETRYING, WAITING and FAILED: safe to show."""
+    request_id: str = ""
+    """What the caller named this pull."""
+    bytes_per_s: float | None = None
+    """How fast the file comes, over the last seconds; only while it does."""
+    seconds_left: float | None = None
+    """When it will be there at that rate; only where its size is known."""
+    digest: Digest | None = None
+    """What its source promises of the file, if that is a strong one: equal for equal files."""
 
 
 ProgressCallback = Callable[[Progress], None]
 
 
-class Sink(Protocol):
-    """Where a transfer's bytes go: an unfinished file of known identity that survives the process.
-
-    ``write`` takes bytes in any chunking at the current front; hashing and writing happen in threads while
-    the next chunk arrives, memory bounded. Not safe for concurrent calls.
-    """
+class Stream(Protocol):
+    """A run of bytes on its way into a sink. Not safe for concurrent calls."""
 
     @property
-    def front(self) -> int:
-        """How many bytes from the start are written and hashed (or on their way)."""
+    def position(self) -> int:
+        """The offset behind what has been taken."""
         ...
 
     async def write(self, chunk: bytes) -> None:
-        """Append bytes at the front.
+        """Take the bytes that follow, in any chunking; returns when there is room for more.
 
         Raises:
             StoreFullError: the disk is full; what is written stays.
+            StorageError: the disk failed.
         """
         ...
 
+    def close(self) -> None:
+        """End the run: what it has brought counts. Waits for nothing; safe to call twice."""
+        ...
+
+
+class Sink(Protocol):
+    """Where a transfer's bytes go: an unfinished file of known identity that survives the process.
+
+    Hashing and writing happen in threads while more arrives, memory bounded. Used on one event loop.
+    """
+
+    @property
+    def held(self) -> RangeSet:
+        """The bytes that have been taken, by an earlier attempt or by this one. Not to be changed by others."""
+        ...
+
+    def stream(self, start: int) -> Stream:
+        """Return a place for the bytes from ``start`` on. Streams may run side by side, over different bytes."""
+        ...
+
     async def restart(self) -> None:
-        """Throw the bytes away and begin at zero in a new file."""
+        """Throw the bytes away and begin at zero in a new file. No stream may be open."""
+        ...
+
+    async def check(self) -> CacheError | None:
+        """Return what is wrong with the bytes, now that all have come; None if they are what was promised."""
+        ...
+
+    async def digest_of(self, part: ByteRange) -> bytes:
+        """Return the BLAKE3 of bytes that are held."""
+        ...
+
+    async def forget(self, parts: Iterable[ByteRange]) -> None:
+        """Take bytes back: they are wrong. No stream may be open."""
         ...

@@ -17,10 +17,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Final
 
 from modelcask.digest import Digest
-from modelcask.errors import InvalidDigestError, InvalidURIError
+from modelcask.errors import InvalidURIError
 from modelcask.hub_uri import (
     DEFAULT_REF,
     HUB_HOSTS,
@@ -33,8 +34,11 @@ from modelcask.hub_uri import (
     read_revision,
     tag_and_revision,
 )
+from modelcask.pin import read_pin
 from modelcask.printable import SafeURL, display
-from modelcask.url import URL, Refusal, encode, password_refusal, read_file_url, read_url
+from modelcask.refusal import Refusal, password_refusal
+from modelcask.slips import check_scheme, without_scheme
+from modelcask.url import URL, encode, read_file_url, read_url
 
 __all__ = ["HubRepo", "ModelURI", "parse_uri"]
 
@@ -42,14 +46,6 @@ MAX_LENGTH: Final = 8192
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _HUB_SCHEMES = frozenset({"hf", "huggingface"})
-_LIKE_A_PIN = re.compile(
-    r"(?P<algorithm>sha-?\d+|sha3-\d+|md5|blake\w+|b3(?:sum)?|git-sha1)(?P<mark>=|:|%3[AD])"
-    r"|sha(?:256|384|512)-|[0-9a-f]{64}\Z",
-    re.IGNORECASE,
-)
-_HEX = re.compile(r"[0-9A-Fa-f]*")
-_LIKE_A_HOST = re.compile(r"localhost|[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
-_LIKE_A_PORT = re.compile(r"\d+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +98,11 @@ def parse_uri(text: str, *, hub_hosts: Collection[str] = ()) -> ModelURI:
 
     Raises:
         InvalidURIError: with the part that is wrong and, where one is likely, a suggestion that can be read. Neither
-            it nor the message repeats a password, a query or a fragment of a URL.
+            it nor the message repeats a password, a query or a fragment of a URL; of a pin, its digits.
+        TypeError: it is no text.
     """
+    if not isinstance(text, str):
+        raise _no_text(text)
     hosts = HUB_HOSTS.union(host.lower() for host in hub_hosts) if hub_hosts else HUB_HOSTS
     try:
         return _read(text, hosts)
@@ -115,8 +114,19 @@ def parse_uri(text: str, *, hub_hosts: Collection[str] = ()) -> ModelURI:
         # The reason and the part may hold a piece of what the text must not show.
         refusal = password_refusal(refusal.suggestion)
     part = shown if refusal.part == text else display(refusal.part)
-    suggestion = _right_form(refusal.suggestion, hosts)
+    suggestion = _right_form(refusal.right_form_of(text), hosts)
     raise InvalidURIError(shown, display(refusal.reason, 1000), part=part, suggestion=suggestion)
+
+
+def _no_text(value: object) -> TypeError:
+    message = f"a URI is a str or a ModelURI, not {type(value).__name__}"
+    if isinstance(value, PurePath):
+        # as_uri wants a whole path, and a relative one is somebody's to complete.
+        shown = display(value.as_uri() if value.is_absolute() else f"file:///…/{value}", 1000)
+        return TypeError(f"{message}: write it as {shown}")
+    if isinstance(value, (bytes, bytearray)):
+        return TypeError(f"{message}: decode it first")
+    return TypeError(f"{message}: write hf://org/name, https://… or file:///…")
 
 
 def _read(text: str, hosts: frozenset[str]) -> ModelURI:
@@ -126,7 +136,7 @@ def _read(text: str, hosts: frozenset[str]) -> ModelURI:
         return _read_bare_page(text[len(host) :])
     match = _SCHEME.match(text)
     if match is None:
-        raise _without_scheme(text)
+        raise without_scheme(text)
     scheme, rest = match[1].lower(), text[match.end() :]
     if len(scheme) == 1:
         raise Refusal("Windows paths are not read", text[:2])
@@ -134,7 +144,7 @@ def _read(text: str, hosts: frozenset[str]) -> ModelURI:
         return _read_hub(rest)
     if scheme == "file":
         return _from_url("file", read_file_url(rest))
-    _check_scheme(scheme, rest)
+    check_scheme(scheme, rest)
     url = read_url(scheme, rest[2:])
     if scheme in {"http", "https"} and _is_hub(scheme, url, hosts):
         return _read_web_page(url)
@@ -155,52 +165,6 @@ def _check_characters(text: str) -> None:
 
 def _too_long(text: str) -> Refusal:
     return Refusal(f"it is longer than {MAX_LENGTH} characters, percent-encoding included", f"{len(text)} characters")
-
-
-def _check_scheme(scheme: str, rest: str) -> None:
-    slashes = len(rest) - len(rest.lstrip("/"))
-    if scheme in {"http", "https"} and slashes != 2:  # noqa: PLR2004 - the two slashes of "//"
-        raise Refusal("two slashes follow the scheme", f"{scheme}:{rest[:slashes]}", f"{scheme}://{rest.lstrip('/')}")
-    meant = _nearest_scheme(scheme)
-    if meant is not None:
-        raise Refusal(f"{scheme!r} looks like a slip for {meant!r}", scheme, f"{meant}:{rest}")
-    if not rest.startswith("//"):
-        likely = _web(f"{scheme}:{rest}") if _LIKE_A_PORT.match(rest) else None
-        raise Refusal("this scheme is not known; one that a plug-in brings is followed by '//'", f"{scheme}:", likely)
-
-
-def _nearest_scheme(scheme: str) -> str | None:
-    import difflib  # noqa: PLC0415 - only for texts that no usual source reads
-
-    known = ("https", "http", "file", "huggingface")
-    near = () if scheme in known else difflib.get_close_matches(scheme, known, n=1, cutoff=0.75)
-    return next(iter(near), None)
-
-
-def _without_scheme(text: str) -> Refusal:
-    """Say why a text without a scheme is not read, and what it most likely means."""
-    first, slash, _ = text.partition("/")
-    if text[0] in "/~.\\":
-        return _local_path(text)
-    if "@" in first:
-        return password_refusal(None)
-    if slash and _LIKE_A_HOST.fullmatch(first):
-        return Refusal("it has no scheme", first, _web(text))
-    if slash:
-        return Refusal("org/name alone could be any source: say which", text, f"hf://{text}")
-    return Refusal("a bare name could be anything: write hf://org/name, https://… or file:///…", text)
-
-
-def _local_path(text: str) -> Refusal:
-    if text.startswith("//"):
-        return Refusal("it has no scheme", "//", f"https:{text}")
-    if text.startswith("/"):
-        return Refusal("a local path is written as a file:// URI", text, f"file://{encode(text)}")
-    return Refusal("a relative path is not read: write the whole path as a file:// URI", text)
-
-
-def _web(text: str) -> str:
-    return f"{'http' if text.startswith('localhost') else 'https'}://{text}"
 
 
 def _read_hub(rest: str) -> ModelURI:
@@ -243,7 +207,8 @@ def _from_hub(place: HubPlace, fragment: str | None, notes: tuple[str, ...], pin
     if fragment is not None:
         if not fragment:
             raise Refusal("no revision or digest follows '#'", "#", _from_hub(place, None, ()).canonical)
-        pin = _read_pin(fragment)
+        # 40 hex digits are a commit here, whatever else they could name.
+        pin = None if is_commit(fragment) else read_pin(fragment)
         if pin is None:
             revision = _read_hub_fragment(place, fragment)
     if pin is not None and place.quant is None and (not place.path or place.folder):
@@ -298,24 +263,8 @@ def _from_url(scheme: str, url: URL) -> ModelURI:
 
 def _read_url_fragment(fragment: str | None) -> tuple[Digest | None, tuple[str, ...]]:
     """Return the pin of a URL's fragment; any other fragment was never sent to a server, so it is dropped."""
-    pin = _read_pin(fragment) if fragment else None
+    pin = read_pin(fragment) if fragment else None
     return pin, () if fragment is None or pin is not None else ("The fragment was dropped: it is not a digest.",)
-
-
-def _read_pin(fragment: str) -> Digest | None:
-    """Read ``sha256=…`` or ``blake3=…``; what only looks like a pin is refused, never passed over."""
-    like = _LIKE_A_PIN.match(fragment)
-    if like is None:
-        return None
-    algorithm = (like["algorithm"] or "").lower()
-    if algorithm not in {"sha256", "blake3"} or like["mark"] != "=":
-        raise Refusal("a digest is pinned as #sha256=… or #blake3=…", f"#{like[0]}")
-    written = fragment[like.end() :]
-    try:
-        return Digest.parse(f"{algorithm}:{written.lower()}")
-    except InvalidDigestError as error:
-        digits = _HEX.match(written)
-        raise Refusal(f"{algorithm} takes 64 hex digits", f"#{like[0]}{digits[0] if digits else ''}") from error
 
 
 def _right_form(candidate: str | None, hosts: frozenset[str]) -> str | None:
@@ -327,7 +276,7 @@ def _right_form(candidate: str | None, hosts: frozenset[str]) -> str | None:
         try:
             uri = _read(candidate, hosts)
         except Refusal as refusal:
-            candidate = refusal.suggestion
+            candidate = refusal.right_form_of(candidate)
         else:
             return candidate if candidate.startswith("hf://") and candidate.isascii() else uri.canonical
     return None

@@ -1,4 +1,4 @@
-"""URLs by RFC 3986: the strict reading, one spelling for each meaning, and what in them is secret.
+"""URLs by RFC 3986: the strict reading, and one spelling for each meaning.
 
 ``uri.py`` and ``hub_uri.py`` say what a URI means; here is only how its characters are read. What two parsers
 could read differently (a backslash, a password, ``0x7f.1``, a name outside the alphabet of host names) is
@@ -15,6 +15,8 @@ from typing import Final
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from modelcask.errors import PolicyError
+from modelcask.query import strip_secrets
+from modelcask.refusal import Refusal, password_refusal
 from modelcask.relpath import check_relpath
 
 UNNAMED: Final = "download"
@@ -34,33 +36,6 @@ _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[]*)(?::(.*))?", re.DOTALL)
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 _ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)", re.ASCII)
-
-# A parameter that is stripped cannot choose the file any more, so names that often do (key, id, file) are not here.
-_SECRET = re.compile(
-    r"x-(?:amz|goog|oss|cos|obs)-.*"
-    r"|.*(?:token|secret|signature|passw(?:or)?d|credentials?|api[-_]?key|access[-_]?key(?:[-_]?id)?|accessid)"
-    r"|(?:.*[-_.])?(?:sig|sign|pwd|jwt|auth|authorization|hmac|hdnt[sel]a?)"
-    r"|key-pair-id|__gda__|__token__",
-    re.DOTALL,
-)
-# These belong to a signature, and are ordinary words where there is none.
-_WITH_SIGNATURE: Final = {
-    "signature": frozenset({"expires", "policy", "key-pair-id", "hash-algorithm", "algorithm"}),
-    "sig": frozenset(
-        {"se", "sp", "sv", "st", "sr", "spr", "sip", "si", "ss", "srt", "sdd", "ses", "scid", "saoid", "suoid"}
-        | {"skoid", "sktid", "skt", "ske", "sks", "skv"}
-    ),
-}
-
-
-class Refusal(Exception):  # noqa: N818 - not yet an error: parse_uri makes it one, and takes the secrets out of the text
-    """Say which part of a text is wrong and why, and the nearest right form where one is likely."""
-
-    def __init__(self, reason: str, part: str, suggestion: str | None = None) -> None:
-        self.reason = reason
-        self.part = part
-        self.suggestion = suggestion
-        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +84,7 @@ def read_url(scheme: str, rest: str) -> URL:
     normal_path = normalise(path)
     if scheme in _PORTS:
         _refuse_dot_segments(f"{scheme}://{authority}", normal_path, f"?{query}" if query else "")
-    kept, stripped = _strip_secrets(query)
+    kept, stripped = strip_secrets(query)
     prefix = f"{scheme}://{normalise(authority, extra='[]')}"
     return URL(
         normal=f"{prefix}{normal_path}{'?' if kept else ''}{normalise(kept)}",
@@ -218,12 +193,6 @@ def _holds_password(authority: str, rest: str) -> bool:
     return "@" in authority or ("@" in rest and not usual)
 
 
-def password_refusal(suggestion: str | None) -> Refusal:
-    """Refuse a user name or password without repeating it."""
-    reason = "a user name or password in a URI would be stored and shown; leave it out"
-    return Refusal(reason, "user name or password", suggestion)
-
-
 def _read_authority(scheme: str, authority: str, rest: str) -> str:
     """Return ``host[:port]`` in normal form: lower case, IDNA, no default port."""
     match = _AUTHORITY.fullmatch(authority)
@@ -291,20 +260,3 @@ def _refuse_dot_segments(prefix: str, path: str, query: str) -> None:
     suggestion = f"{prefix}/{'/'.join(kept)}{query}"
     part = ".." if ".." in segments else "."
     raise Refusal("'.' and '..' in a URL's path are read differently on the way", part, suggestion)
-
-
-def _strip_secrets(query: str) -> tuple[str, tuple[str, ...]]:
-    """Return the query without tokens and signatures, and the names of what was left out."""
-    pieces = re.split(r"([&;])", query)
-    pairs = list(zip(["", *pieces[1::2]], pieces[::2], strict=True))
-    names = [unquote(pair.partition("=")[0]) for _, pair in pairs]
-    lower = {name.lower() for name in names}
-    companions = {word for signature, words in _WITH_SIGNATURE.items() if signature in lower for word in words}
-    kept = ""
-    stripped: list[str] = []
-    for (separator, pair), name in zip(pairs, names, strict=True):
-        if _SECRET.fullmatch(name.lower()) or name.lower() in companions:
-            stripped.append(name)
-        else:
-            kept += separator + pair
-    return (kept.lstrip("&;") if stripped else kept), tuple(stripped)

@@ -11,7 +11,7 @@ from modelcask import locks
 from modelcask.catalog.catalog import Catalog
 from modelcask.catalog.rows import BlobRow
 from modelcask.digest import Digest
-from modelcask.errors import StorageError
+from modelcask.errors import StorageError, StoreFullError
 from modelcask.layout import Layout
 from modelcask.store import blobs
 from modelcask.types import ReplicaState
@@ -67,7 +67,8 @@ def verify(
 def _verify_one(layout: Layout, catalog: Catalog, row: BlobRow) -> Verdict:
     path = layout.blob(row.digest)
     before = blobs.stamp(layout, row.digest)
-    if before is None and row.state is ReplicaState.QUARANTINED:
+    instead = before is None and blobs.is_taken(layout, row.digest)  # a folder, a pipe, a link
+    if before is None and not instead and row.state is ReplicaState.QUARANTINED:
         return Verdict.DAMAGED
     try:
         good = before is not None and blobs.hash_blob(path) == row.digest.hex
@@ -79,14 +80,17 @@ def _verify_one(layout: Layout, catalog: Catalog, row: BlobRow) -> Verdict:
         expected = {row.state}
         if now != before:
             return Verdict.UNREADABLE  # it was replaced while it was read; the next run sees by what
-        if now is None:
+        if now is None and not instead:
             catalog.set_state(row.digest, ReplicaState.MISSING, expected=expected)
             return Verdict.MISSING
-        if not good:
+        if now is None or not good:
             catalog.set_state(row.digest, ReplicaState.QUARANTINED, expected=expected)
             blobs.quarantine(layout, row.digest)
             return Verdict.DAMAGED
-        catalog.refresh_stamp(row.digest, now, verified=True)
-        if row.state in {ReplicaState.MISSING, ReplicaState.QUARANTINED}:
-            catalog.set_state(row.digest, ReplicaState.PRESENT, expected=expected)
+        try:
+            catalog.refresh_stamp(row.digest, now, verified=True)
+            if row.state in {ReplicaState.MISSING, ReplicaState.QUARANTINED}:
+                catalog.set_state(row.digest, ReplicaState.PRESENT, expected=expected)
+        except StoreFullError as error:
+            _log.warning("%s is right, but that cannot be recorded: %s", row.digest, error)
         return Verdict.OK

@@ -14,7 +14,7 @@ import click
 import modelcask
 from modelcask_cli import exits, streams
 from modelcask_cli.app import PROGRAM, app
-from modelcask_cli.stopping import Stopped, stop
+from modelcask_cli.stopping import Stopped, asked_to_stop, stop
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,11 +54,12 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {signum: signal.signal(signum, stop) for signum in asked_to_stop()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _give_up_stdout(error: streams.OutputError) -> int:

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 import modelcask
+from modelcask_cli.options import complete_folder
 
 PROGRAM: Final = "modelcask"
 
@@ -19,6 +20,9 @@ COMMANDS: Final = (
     "show",
     "rm",
     "explain",
+    "log",
+    "stats",
+    "partials",
     "verify",
     "rebuild",
     "config",
@@ -75,7 +79,7 @@ def given_home(ctx: click.Context) -> str | None:
 @click.option(
     "--home",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    shell_complete=complete_folder,
     help="The root of the store, in place of the setting home (MODELCASK_HOME).",
 )
 @click.option("-v", "--verbose", count=True, help="Log to stderr what is done; -vv in detail.")
@@ -84,6 +88,6 @@ def app(home: str | None, verbose: int) -> None:  # noqa: ARG001 - home is read 
 
     Results go to stdout, progress and prose to stderr. Exit codes are listed in docs/cli.md.
     """
-    from modelcask_cli.log import show_log  # noqa: PLC0415 - logging costs as much as click
+    from modelcask_cli.verbosity import show_log  # noqa: PLC0415 - logging costs as much as click
 
     show_log(verbose)

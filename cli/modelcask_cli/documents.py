@@ -36,12 +36,15 @@ class ProgressEvent(TypedDict):
     path: Annotated[str, "the file; empty while the URI as a whole is looked at"]
     phase: Annotated[
         str,
-        "`resolving`, `waiting`, `checking`, `downloading`, `retrying`, `publishing`, `done`, `reused` or `failed`",
+        "`resolving`, `waiting`, `checking`, `downloading`, `retrying`, `verifying`, `publishing`, `done`, `reused`, "
+        "`failed` or `cancelled`",
     ]
     bytes_done: Annotated[int, "what is on disk and hashed, resumed bytes included"]
     bytes_total: Annotated[int | None, "null where the size is not known"]
     bytes_resumed: Annotated[int, "how many of `bytes_done` were here before"]
-    message: Annotated[str, "why, for `retrying` and `failed`"]
+    bytes_per_s: Annotated[float | None, "how fast the file comes; null while it does not"]
+    seconds_left: Annotated[float | None, "when it will be there at that rate; null where nobody knows"]
+    message: Annotated[str, "why, for `retrying`, `waiting` and `failed`"]
 
 
 class ResultEvent(TypedDict):
@@ -159,6 +162,84 @@ class ExplainDocument(TypedDict):
     reason: Annotated[str | None, "why the source could not be asked"]
 
 
+class AttemptDocument(TypedDict):
+    """One try to make one file held."""
+
+    request_id: Annotated[str, "what names the pull; the same for all its files"]
+    uri: Annotated[str, "the canonical URI that was pulled"]
+    source: Annotated[str, "the canonical URI of its source"]
+    path: Annotated[str, "the file's name inside the source"]
+    started_at: Annotated[str, "when it began"]
+    finished_at: Annotated[str | None, "null while it goes on, and if it was interrupted: nobody knows when"]
+    seconds: Annotated[float | None, "how long it took; null as for `finished_at`"]
+    outcome: Annotated[
+        str | None, "`done`, `failed`, `cancelled`, or `interrupted` if its process died; null while it goes on"
+    ]
+    bytes_fetched: Annotated[int, "what came over the network, or was copied from a local file"]
+    bytes_reused: Annotated[int, "what the store, or a kept partial, already held"]
+    error: Annotated[str | None, "the error's name, as in the table of exit codes; null unless it failed"]
+
+
+class LogDocument(TypedDict):
+    """What `log --json` prints."""
+
+    attempts: Annotated[list[AttemptDocument], "the newest first"]
+
+
+class StatsDocument(TypedDict):
+    """What `stats --json` prints."""
+
+    since: Annotated[str | None, "when the first of the attempts began; null if there is none"]
+    pulls: Annotated[int, "how many pulls were asked for"]
+    files: Annotated[int, "how many files they asked for, each time counted"]
+    hits: Annotated[int, "how many of these were had without a byte fetched"]
+    hit_rate: Annotated[float | None, "`hits` by `files`, from 0 to 1; null without files"]
+    running: Annotated[int, "how many are on their way"]
+    outcomes: Annotated[dict[str, int], "how many files ended `done`, `failed`, `cancelled` and `interrupted`"]
+    failures: Annotated[dict[str, int], "how many failed with which error, the most frequent first"]
+    bytes_fetched: Annotated[int, "what came over the network, or was copied from local files"]
+    bytes_hit: Annotated[int, "what the hits would have cost"]
+    bytes_resumed: Annotated[int, "what the others found kept from earlier attempts"]
+    blobs: Annotated[int, "how many blobs the store has now"]
+    bytes_stored: Annotated[int, "their size together"]
+    bytes_without_dedup: Annotated[int, "what the held files would take if each had its bytes to itself"]
+    bytes_saved: Annotated[int, "how much of that is saved because equal files share a blob"]
+
+
+class PartialDocument(TypedDict):
+    """One unfinished download."""
+
+    key: Annotated[str, "the name of its folder in `partial/`; `partials drop` takes it"]
+    uri: Annotated[str | None, "what to pull to go on; null where no URI means just that"]
+    source: Annotated[str | None, "the canonical URI of its source; null where it is not known what it is of"]
+    revision: Annotated[str | None, "the immutable version at the source; null where it is not known"]
+    path: Annotated[str | None, "the file's name inside the source; null where it is not known"]
+    state: Annotated[
+        str,
+        "`resumable`; `sealed`: complete, lacks only its record; `useless`: a pull starts over; `damaged`: as useless, "
+        "because what it is of cannot be read; `foreign`: not made by modelcask",
+    ]
+    in_use: Annotated[bool, "whether a process is at it now"]
+    size_bytes: Annotated[int | None, "the size of the whole file; null where it is not known"]
+    bytes_kept: Annotated[int, "what of it is kept; checked when it is taken up"]
+    bytes_on_disk: Annotated[int, "what dropping it would free"]
+    changed_at: Annotated[str, "when it was last written to"]
+
+
+class PartialsDocument(TypedDict):
+    """What `partials --json` prints."""
+
+    partials: Annotated[list[PartialDocument], "the last changed first"]
+
+
+class DropDocument(TypedDict):
+    """What `partials drop --json` prints."""
+
+    dropped: Annotated[list[PartialDocument], "those that were deleted, as they were"]
+    kept: Annotated[list[PartialDocument], "those that stay: somebody is at them, or they are foreign"]
+    bytes_freed: Annotated[int, "what the disk has more now"]
+
+
 class UseDocument(TypedDict):
     """Where a blob is needed."""
 
@@ -233,6 +314,9 @@ PRINTED: Final[dict[str, tuple[type, ...]]] = {
     "show": (ShowDocument,),
     "rm": (RemoveDocument,),
     "explain": (ExplainDocument,),
+    "log": (LogDocument,),
+    "stats": (StatsDocument,),
+    "partials": (PartialsDocument, DropDocument),
     "verify": (VerifyDocument,),
     "rebuild": (RebuildDocument,),
     "config": (ConfigDocument,),

@@ -37,6 +37,8 @@ class Events:
             "bytes_done": event.bytes_done,
             "bytes_total": event.bytes_total,
             "bytes_resumed": event.bytes_resumed,
+            "bytes_per_s": event.bytes_per_s,
+            "seconds_left": event.seconds_left,
             "message": event.message,
         }
         self._tell(line)

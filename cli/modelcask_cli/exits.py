@@ -21,6 +21,7 @@ MEANINGS: Final = {
     8: "refused by the user's or the safety policy",
     9: "somebody else holds it",
     10: "the disk or the catalog cannot be used",
+    129: "stopped by SIGHUP (the terminal was closed); what arrived is kept",
     130: "stopped by SIGINT (Ctrl-C); what arrived is kept",
     141: "nobody reads the output any more",
     143: "stopped by SIGTERM; what arrived is kept",

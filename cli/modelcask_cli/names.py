@@ -34,6 +34,15 @@ def file_uri(source: str, revision: str, path: str) -> str:
     return without_kind(replace(uri, ref=None, revision=revision, path=path).canonical)
 
 
+def attempt_uri(row: modelcask.AttemptRow) -> str:
+    """Return a URI that means the one file of an attempt, as far as what was pulled has such names."""
+    uri = modelcask.parse_uri(row.uri)
+    if uri.repo is None or uri.path:
+        return without_kind(row.uri)
+    ref = None if uri.quant is not None else uri.ref
+    return without_kind(replace(uri, ref=ref, quant=None, path=row.path).canonical)
+
+
 def without_kind(uri: str) -> str:
     """Return ``hf://org/repo`` for ``hf://models/org/repo``, anything else as it is."""
     return "hf://" + uri.removeprefix(_MODELS) if uri.startswith(_MODELS) else uri

@@ -47,7 +47,11 @@ def _lines() -> Iterator[str]:
         yield f"## {PROGRAM} {name}"
         yield ""
         parent = click.Context(app, info_name=PROGRAM)
-        yield from _help(click.Context(command, parent=parent, info_name=name, **_wide()))
+        context = click.Context(command, parent=parent, info_name=name, **_wide())
+        yield from _help(context)
+        for below, verb in command.commands.items() if isinstance(command, click.Group) else ():
+            yield ""
+            yield from _help(click.Context(verb, parent=context, info_name=below, **_wide()))
         yield from _documents(name)
 
 
@@ -129,6 +133,8 @@ def _type_name(hint: typing.Any) -> str:
         return " or ".join(map(_type_name, arguments))
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
+    if origin is dict:
+        return f"{_type_name(arguments[1])} for each name"
     names = {str: "text", int: "integer", float: "number", bool: "true or false", types.NoneType: "null"}
     return names.get(hint) or str(hint.__name__)
 

@@ -1,4 +1,4 @@
-"""Stopping: SIGINT and SIGTERM end a command tidily, with exit codes 130 and 143; a second one ends it at once."""
+"""Stopping: SIGINT, SIGTERM and SIGHUP end a command tidily, with 128 and their number; a second one at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
+
+from modelcask_cli import streams
 
 _T = TypeVar("_T")
 
@@ -20,8 +22,17 @@ class Stopped(SystemExit):
         super().__init__(self.exit_code)
 
 
+def asked_to_stop() -> list[signal.Signals]:
+    """Return the signals, beside that of Ctrl-C, that ask this process to stop.
+
+    Not those that whoever started it has switched off: ``nohup`` does so with SIGHUP.
+    """
+    return [signum for signum in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(signum) is not signal.SIG_IGN]
+
+
 def stop(signum: int, _frame: FrameType | None = None) -> NoReturn:
     """Raise Stopped: the signal handler for code that runs without an event loop."""
+    streams.leave_dead_terminal()
     raise Stopped(signum)
 
 
@@ -40,12 +51,13 @@ def run(work: Coroutine[Any, Any, _T], *, message: str = "stopped") -> _T:
         task = loop.create_task(work)
 
         def cancel(signum: int) -> None:
+            streams.leave_dead_terminal()
             if caught:
                 os._exit(128 + signum)  # safe: whatever was killed at any step, the next run heals
             caught.append(signum)
             task.cancel()
 
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in (signal.SIGINT, *asked_to_stop()):
             loop.add_signal_handler(signum, cancel, signum)
         return await task
 

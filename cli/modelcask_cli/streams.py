@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import click
 import modelcask
 
 _LONGEST_MESSAGE = 2000
+
+_speakers: list[Callable[[str], None]] = []
 
 
 class OutputError(click.ClickException):
@@ -54,7 +57,20 @@ def tell_json(document: Mapping[str, Any], *, one_line: bool = False) -> None:
 def say(text: str) -> None:
     """Print prose. That nobody can read it is no failure."""
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        if _speakers:
+            _speakers[-1](text)
+        else:
+            click.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def spoken_by(speak: Callable[[str], None]) -> Iterator[None]:
+    """Let ``speak`` print what is said inside the ``with`` block: something is drawn on stderr meanwhile."""
+    _speakers.append(speak)
+    try:
+        yield
+    finally:
+        _speakers.remove(speak)
 
 
 def say_error(error: Exception | str) -> None:
@@ -71,8 +87,21 @@ def draws(*, err: bool) -> bool:
 def discard_stdout() -> None:
     """Send what is still to be flushed nowhere, so that the interpreter's end does not complain a second time."""
     try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _send_nowhere(sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):
         return  # stdout has no descriptor: then nothing is flushed to one
+
+
+def leave_dead_terminal() -> None:
+    """Send nowhere what would still go to a terminal that was closed: each such write would be a failure of its own."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            # A closed terminal is no terminal any more, but still a device.
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                _send_nowhere(descriptor)
+
+
+def _send_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -10,8 +10,8 @@ import msgspec
 from modelcask import errors
 from modelcask.catalog.tables import Base
 from modelcask.digest import Digest
-from modelcask.store import journal, manifests
-from modelcask.store.journal import Identity
+from modelcask.store import manifests
+from modelcask.store.journal import Identity, Journal, Segment
 from modelcask.store.root import Format
 
 TOP = Path(__file__).parents[2]
@@ -69,11 +69,18 @@ def test_every_table_has_its_line() -> None:
     assert {cell for cell in first_cells("4. Catalog") if cell != "table"} == tables
 
 
+def claim_one(folder: Path) -> None:
+    """Write a journal of one claim, and its meta."""
+    journal = Journal(folder, Identity("s", None, "p", 1, '"e"', (Digest("sha256", "0" * 64),)))
+    journal.add(Segment(0, 1, bytes(16)))
+    journal.write()
+    journal.close()
+
+
 def test_the_record_of_the_journal_is_as_drawn(tmp_path: Path) -> None:
     """A claim takes as many bytes as the page says, and its last field ends there."""
-    path = tmp_path / "journal"
-    journal.append(path, [journal.Segment(0, 1, bytes(16))])
-    size = path.stat().st_size
+    claim_one(tmp_path)
+    size = (tmp_path / "journal").stat().st_size
     assert f"`journal` is append-only, {size} bytes a record" in PAGE
     ranges = [tuple(map(int, pair)) for pair in re.findall(r"^\| (\d+)\D(\d+) \|", PAGE, re.MULTILINE)]
     assert [start for start, _ in ranges] == [0, *(end + 1 for _, end in ranges[:-1])]
@@ -85,8 +92,8 @@ def test_the_fields_of_the_files_are_named(tmp_path: Path) -> None:
     [form] = re.findall(r"^\*\*FORMAT\*\*.*$", PAGE, re.MULTILINE)
     assert re.findall(r"`(\w+)` \(", form) == [field.name for field in msgspec.structs.fields(Format)]
 
+    claim_one(tmp_path)
     meta = tmp_path / "meta"
-    journal.write_meta(meta, Identity("s", None, "p", 1, '"e"', (Digest("sha256", "0" * 64),)))
     [line] = re.findall(r"^`meta` is JSON with the fields.*$", PAGE, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", line)) - {"meta"} == set(msgspec.json.decode(meta.read_bytes()))
 

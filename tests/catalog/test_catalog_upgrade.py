@@ -257,7 +257,7 @@ def test_a_catalog_that_cannot_be_opened_is_refused(layout: Layout) -> None:
     """A folder in the catalog's place is one typed error."""
     layout.catalog.mkdir()
 
-    with pytest.raises(StorageError, match="cannot be used"):
+    with pytest.raises(StorageError, match="is no file; run: modelcask rebuild"):
         Catalog.open(layout)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,9 @@ def run(capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
 def spawn() -> Run:
     """Run the command in a process of its own."""
 
-    def spawn(*arguments: str | Path, **options: Any) -> Ended:
+    def spawn(*arguments: str | Path, prefix: Sequence[str] = (), **options: Any) -> Ended:
         done = subprocess.run(
-            [sys.executable, "-m", "modelcask_cli", *map(str, arguments)],
+            [*prefix, sys.executable, "-m", "modelcask_cli", *map(str, arguments)],
             check=False,
             **{"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 300} | options,
         )

@@ -67,6 +67,26 @@ def test_remote_names_and_messages_are_neither_markup_nor_escape_codes() -> None
     assert line.endswith("retrying: [bold]no\\x07")
 
 
+def test_why_a_source_is_asked_once_more_is_drawn_until_it_answers() -> None:
+    """Each URI has a bar of its own for that: while it waits, nothing else would move."""
+    with Bars(terminal()) as bars:
+        bars(event("", Phase.RESOLVING))
+        [line] = drawn(bars)
+        assert line.endswith("asking the source")
+        bars(event("", Phase.RETRYING, why="host answered 503; trying again in 9 s"))
+        whole, line = drawn(bars)
+        assert whole.endswith("asking the source")
+        assert line.startswith("hf://models/o/r@main")
+        assert line.endswith("retrying: host answered 503; trying again in 9 s")
+        bars(event("", Phase.RETRYING, why="host answered \x1b[2J"))
+        _, line = drawn(bars)
+        assert line.endswith("retrying: host answered \\x1b[2J")
+        bars(modelcask.Progress("https://host/b", "b", Phase.DOWNLOADING, 1, 2))
+        assert any(line.endswith("retrying: host answered \\x1b[2J") for line in drawn(bars))
+        bars(event("a", Phase.RESOLVING))
+        assert not any("retrying" in line for line in drawn(bars))
+
+
 def test_stdout_is_left_alone_while_bars_are_drawn() -> None:
     """A path that is printed to a pipe must not end on the terminal."""
     before = sys.stdout

@@ -59,7 +59,7 @@ def ask(script: Path, line: str) -> list[str]:
 def test_bash_completes_commands_and_cached_uris(script: Path, run: Any, model: Path) -> None:
     """A URI holds colons, at which readline breaks words: what stands before the last one is not offered again."""
     run("pull", model.as_uri())
-    assert ask(script, "modelcask p") == ["pull", "path"]
+    assert ask(script, "modelcask p") == ["pull", "path", "partials"]
     assert ask(script, f"modelcask path {model.as_uri()[:12]}") == [model.as_uri().removeprefix("file:")]
     assert ask(script, f"modelcask path {model.as_uri()} ") == []
 

@@ -106,13 +106,39 @@ def test_ctrl_c_is_one_word_and_130(run: Any, monkeypatch: pytest.MonkeyPatch) -
     assert (ended.code, ended.err.strip()) == (130, "stopped")
 
 
-def test_sigterm_is_one_word_and_143(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signal that ends services ends this tidily; what handled it before does so again afterwards."""
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(ls, "load_settings", lambda: os.kill(os.getpid(), signal.SIGTERM))
-    ended = run("ls")
-    assert (ended.code, ended.err) == (143, "stopped\n")
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_to_stop_is_one_word(
+    run: Any, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals, code: int
+) -> None:
+    """What ends services, and sessions, ends this tidily; what handled it before does so again afterwards."""
+    before = signal.signal(signum, signal.SIG_DFL)
+    try:
+        monkeypatch.setattr(ls, "load_settings", lambda: os.kill(os.getpid(), signum))
+        ended = run("ls")
+        assert (ended.code, ended.err) == (code, "stopped\n")
+        assert signal.getsignal(signum) is signal.SIG_DFL
+    finally:
+        signal.signal(signum, before)
+
+
+def test_a_signal_that_was_switched_off_stays_so(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``nohup modelcask pull …`` outlives its terminal."""
+
+    async def hang_up() -> str:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0)
+        return "alive"
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert stopping.run(hang_up()) == "alive"
+        monkeypatch.setattr(
+            modelcask.ModelCache, "list_snapshots", lambda *_, **__: os.kill(os.getpid(), signal.SIGHUP) or []
+        )
+        assert run("ls", "-q").code == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 STUBBORN = """

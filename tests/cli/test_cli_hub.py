@@ -51,6 +51,36 @@ def test_a_large_repository_is_told_in_part(run: Any, hub: FakeHub) -> None:
     assert run("rm", "--dry-run", "hf://acme/many").err.splitlines()[0].endswith("part-04.txt and 25 more")
 
 
+def test_explain_sets_what_is_held_apart_from_what_is_fetched(run: Any, hub: FakeHub) -> None:
+    """Each file stands under the sum it belongs to; JSON lists all of them, and marks the held ones."""
+    hub.add_repo("models", "acme/two", {"config.json": b"{}", "model.gguf": b"GGUF" * 1000})
+    config, model = "                  2 B  config.json", "               4.0 kB  model.gguf"
+    assert run("explain", "hf://acme/two").lines[-3:] == ["a pull      fetches 2 files, 4.0 kB", config, model]
+    run("pull", "-q", "hf://acme/two/config.json")
+    assert run("explain", "hf://acme/two").lines[-4:] == [
+        "a pull      fetches 1 file, 4.0 kB",
+        model,
+        "            reuses 1 file, 2 B: the bytes are here already",
+        config,
+    ]
+    document = run("explain", "--json", "hf://acme/two").document
+    assert {file["path"]: file["held"] for file in document["to_pull"]} == {"config.json": True, "model.gguf": False}
+    assert document["bytes_to_fetch"] == 4000
+
+
+def test_explain_of_bytes_that_another_name_brought_fetches_nothing(run: Any, hub: FakeHub) -> None:
+    """Not cached under this URI, and yet it costs nothing."""
+    for name in ("acme/one", "acme/other"):
+        hub.add_repo("models", name, {"model.gguf": b"GGUF" * 1000})
+    run("pull", "-q", "hf://acme/one")
+    assert run("explain", "hf://acme/other").lines[-4:] == [
+        "cached      no",
+        "a pull      fetches nothing",
+        "            reuses 1 file, 4.0 kB: the bytes are here already",
+        "               4.0 kB  model.gguf",
+    ]
+
+
 @pytest.mark.usefixtures("hub")
 def test_globs_choose_the_files(run: Any) -> None:
     """The others are known, not held; explain tells what is missing."""
@@ -63,7 +93,7 @@ def test_globs_choose_the_files(run: Any) -> None:
     assert [file["path"] for file in shown["files"] if file["blob"] is not None] == ["config.json"]
     lines = run("explain", "hf://acme/tiny").lines
     assert "cached      in part: 1 of the revision's 4 files" in lines
-    assert "a pull      fetches 3 files, 51.1 kB; 1 file already here" in lines
+    assert "a pull      fetches 3 files, 51.1 kB" in lines
     assert any(line.split() == ["23", "B", "config.json", "already", "here"] for line in lines)
     filtered = run("explain", "--json", "hf://acme/tiny", "--include", "*.json").document
     assert (filtered["to_pull"], filtered["bytes_to_fetch"]) == (None, 0)

@@ -88,6 +88,20 @@ def test_a_cut_connection_is_told_and_taken_up_again(run: Any) -> None:
     assert "m.gguf: retrying: " in ended.err
 
 
+def test_a_source_that_is_busy_is_told_before_anything_comes(run: Any) -> None:
+    """The line says why nothing moves; in JSON it is an event without a path."""
+    with Origin() as origin:
+        url = origin.add("/m.gguf", MODEL, behaviours=[Status(503), CutAfter(1 << 40)])
+        ended = run("pull", url)
+        other = origin.add("/n.gguf", MODEL, behaviours=[Status(503), CutAfter(1 << 40)])
+        events = [json.loads(line) for line in run("pull", "--json", other).lines]
+    assert ended.code == 0
+    assert ended.err.startswith(f"{url}: retrying: {url} answered 503; trying again in ")
+    [retry] = [event for event in events if event["event"] == "progress" and event["phase"] == "retrying"]
+    assert (retry["uri"], retry["path"]) == (other, "")
+    assert "answered 503" in retry["message"]
+
+
 def test_offline_refuses_what_is_not_cached(run: Any) -> None:
     """Exit code 6, nothing asked; what is cached still answers."""
     with Origin() as origin:
@@ -169,7 +183,10 @@ def test_a_store_that_cannot_be_opened_ends_every_uri(run: Any, model: Path, cas
     assert [(event["index"], event["exit_code"]) for event in ended.events] == [(0, 10), (1, 10)]
 
 
-@pytest.mark.parametrize(("signum", "code", "as_json"), [(signal.SIGINT, 130, True), (signal.SIGTERM, 143, False)])
+@pytest.mark.parametrize(
+    ("signum", "code", "as_json"),
+    [(signal.SIGINT, 130, True), (signal.SIGTERM, 143, False), (signal.SIGHUP, 129, False)],
+)
 def test_a_stopped_pull_keeps_what_arrived_and_says_so(
     run: Any, signum: signal.Signals, code: int, *, as_json: bool
 ) -> None:

@@ -158,6 +158,20 @@ def test_a_small_file_has_only_its_last_line(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "c\\x1b.json: done, 5 B\n"
 
 
+def test_why_a_source_is_asked_once_more_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Else a pull that has not begun would wait in silence; of the asking itself nothing is said."""
+    lines = Lines()
+    uri = "hf://models/o/r@main"
+    lines(modelcask.Progress(uri, "", Phase.RESOLVING))
+    lines(modelcask.Progress(uri, "", Phase.RETRYING, message="host answered 503; trying again in 9 s"))
+    lines(modelcask.Progress(uri, "", Phase.RETRYING, message="host \x1b[2J"))
+    lines(modelcask.Progress(uri, "", Phase.REUSED, 1, 1))
+    assert capsys.readouterr().err.splitlines() == [
+        f"{uri}: retrying: host answered 503; trying again in 9 s",
+        f"{uri}: retrying: host \\x1b[2J",
+    ]
+
+
 def test_waiting_is_told_once_and_each_retry_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     """What was kept is told when the file goes on."""
     lines = Lines(Tally(Clock()))

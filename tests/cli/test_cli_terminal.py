@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from behaviours import CutAfter, Gate, HoldAfter
 from origin import Origin
 
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -59,6 +61,50 @@ def test_bars_go_to_the_terminal_and_the_path_to_the_pipe() -> None:
     assert "asking the source" in shown
     assert path not in shown
     assert _CODES.sub("", shown).splitlines()[-1].startswith("1 file, 100.0 kB: 100.0 kB fetched")
+
+
+# The terminal is the process's own, as a shell's is: so its end is a signal.
+OWNING_TERMINAL = """
+import os, sys
+os.login_tty(int(sys.argv[1]))
+os.execv(sys.executable, [sys.executable, "-m", "modelcask_cli", *sys.argv[2:]])
+"""
+
+
+def _read_until(gate: Gate, master: int) -> None:
+    """Keep the terminal from filling up until an answer stands at the gate. No thread may still read what is closed."""
+    os.set_blocking(master, False)
+    for _ in range(1200):
+        with contextlib.suppress(BlockingIOError):
+            os.read(master, 1 << 16)
+        if gate.reached.wait(0.05):
+            return
+    gate.wait(0)
+
+
+def test_a_terminal_that_is_closed_stops_the_pull_tidily(run: Any) -> None:
+    """Exit 129 although nothing can be written any more; the next pull goes on from what had come."""
+    model = os.urandom(4_000_000)
+    gate = Gate()
+    with Origin() as origin:
+        url = origin.add("/m.gguf", model, behaviours=[HoldAfter(2_000_000, gate), CutAfter(1 << 40)])
+        master, slave = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-c", OWNING_TERMINAL, str(slave), "pull", url],
+            env=os.environ | {"TERM": "xterm-256color"},
+            pass_fds=[slave],
+        ) as process:
+            os.close(slave)
+            try:
+                _read_until(gate, master)
+                os.close(master)
+                assert process.wait(60) == 129
+            finally:
+                process.kill()
+                gate.open()
+        served = origin.bytes_served
+        assert Path(run("pull", "-q", url).lines[0]).read_bytes() == model
+        assert origin.bytes_served - served < len(model)
 
 
 def test_a_terminal_that_can_draw_nothing_gets_lines() -> None:

@@ -35,9 +35,8 @@ def _no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def claimed_bytes(root: Path) -> int:
-    """Return how many bytes from the start the journal of the one partial claims."""
-    journals = list(Layout(root).partials.glob("*/journal"))
-    return sum(segment.length for path in journals for segment in journal.contiguous(journal.read(path)))
+    """Return how many bytes the journal of the one partial claims."""
+    return sum(journal.claimed_bytes(path) for path in Layout(root).partials.glob("*/journal"))
 
 
 class Pull:

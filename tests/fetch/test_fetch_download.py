@@ -150,7 +150,7 @@ async def test_bytes_survive_a_failed_download(bench: Bench) -> None:
 
     with pytest.raises(ConnectionInterruptedError) as caught:
         await bench.download()
-    assert caught.value.bytes_kept == bench.sink.front == 10_000
+    assert caught.value.bytes_kept == bench.sink.held.size_bytes == 10_000
     bench.serve()
     received = await bench.download()
 
@@ -167,7 +167,7 @@ async def test_bytes_that_could_not_be_continued_are_not_called_kept(bench: Benc
     with pytest.raises(ConnectionInterruptedError) as caught:
         await bench.download()
 
-    assert caught.value.bytes_kept == bench.sink.front == 0
+    assert caught.value.bytes_kept == bench.sink.held.size_bytes == 0
 
 
 async def test_a_body_is_stopped_one_byte_past_the_promise(bench: Bench) -> None:
@@ -226,7 +226,9 @@ async def test_the_token_travels_with_every_try(bench: Bench) -> None:
     """The credential of the location goes to its origin, also when a try is repeated."""
     bench.serve([CutAfter(10_000), ()])
     url = f"{bench.origin.url}/m.gguf"
-    bench.file = replace(bench.file, location=HTTPLocation(url, Credential(bench.origin.url, "Bearer s3cret")))
+    bench.file = replace(
+        bench.file, location=HTTPLocation(url, Credential(bench.origin.url, (("Authorization", "Bearer s3cret"),)))
+    )
 
     await bench.download()
 
@@ -258,6 +260,6 @@ async def test_tls_is_trusted_by_the_authority_named_and_no_other() -> None:
         assert bench.sink.content == CONTENT
 
 
-async def _reach(sink: MemorySink, front: int) -> None:
-    while sink.front < front:  # noqa: ASYNC110 - the sink has no event, and needs none elsewhere
+async def _reach(sink: MemorySink, size: int) -> None:
+    while sink.held.size_bytes < size:  # noqa: ASYNC110 - the sink has no event, and needs none elsewhere
         await asyncio.sleep(0.001)

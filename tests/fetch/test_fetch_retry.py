@@ -63,7 +63,7 @@ async def test_repeating_lost_bytes_is_no_progress(bench: Bench) -> None:
         await bench.download()
 
     assert len(bench.origin.requests) == 1 + SETTINGS.retries
-    assert caught.value.bytes_kept == bench.sink.front == 10_000
+    assert caught.value.bytes_kept == bench.sink.held.size_bytes == 10_000
 
 
 async def test_waits_grow_and_are_random(bench: Bench) -> None:
@@ -87,7 +87,7 @@ async def test_retry_after_is_honoured_and_capped(bench: Bench, asked: str, leas
     await bench.download()
 
     assert len(bench.waits) == 1
-    assert least <= bench.waits[0] <= most
+    assert least - 1 < bench.waits[0] <= most  # time has passed since the answer
 
 
 async def test_a_busy_server_is_named_while_waiting(bench: Bench) -> None:
@@ -129,7 +129,7 @@ async def test_a_changed_object_goes_up_at_once(bench: Bench) -> None:
         await bench.download()
 
     assert len(bench.origin.requests) == 2
-    assert caught.value.bytes_kept == bench.sink.front == 10_000
+    assert caught.value.bytes_kept == bench.sink.held.size_bytes == 10_000
 
 
 async def test_a_refused_token_goes_up_at_once(bench: Bench) -> None:
@@ -180,12 +180,12 @@ async def test_cancelling_a_pause_ends_it(bench: Bench) -> None:
 
 
 class FullSink(MemorySink):
-    """A disk with no room after the first bytes."""
+    """A disk with no room behind the first bytes."""
 
-    async def write(self, chunk: bytes) -> None:
-        if self.front:
+    def put(self, offset: int, part: bytes) -> None:
+        if offset:
             raise StoreFullError(needed=SIZE, available=0)
-        await super().write(chunk[:100])
+        super().put(offset, part)
 
 
 async def test_a_full_disk_is_not_retried(bench: Bench) -> None:
@@ -197,7 +197,7 @@ async def test_a_full_disk_is_not_retried(bench: Bench) -> None:
     with pytest.raises(StoreFullError):
         await bench.download()
     assert bench.waits == []
-    assert bench.sink.front == 1
+    assert bench.sink.held.size_bytes == 1
 
 
 async def test_offline_asks_nobody(bench: Bench) -> None:

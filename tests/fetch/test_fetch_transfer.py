@@ -1,4 +1,4 @@
-"""The decision part of a transfer, as a table: what is asked for, and what each answer means."""
+"""What an answer means for the bytes at hand, as a table: fresh, resumed, and to a range with an end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from modelcask.fetch.transfer import (
     Refuse,
     Request,
     judge,
-    next_request,
+    may_resume,
     strong,
     wrong_size,
 )
@@ -56,33 +56,8 @@ SIZE_ONLY = remote(etag=None)
 ETAG_ONLY = remote(size=None)
 UNKNOWN = remote(size=None, etag=None)
 EMPTY = remote(size=0)
-
-
-ASKED = [
-    ("nothing at hand", PLAIN, 0, {}),
-    ("an ETag guards the joint", PLAIN, 40, {"Range": "bytes=40-", "If-Range": '"a"'}),
-    ("an ETag and a digest", PINNED, 40, {"Range": "bytes=40-", "If-Range": '"a"'}),
-    ("the size need not be known", ETAG_ONLY, 40, {"Range": "bytes=40-", "If-Range": '"a"'}),
-    ("a digest alone will tell", DIGEST_ONLY, 40, {"Range": "bytes=40-"}),
-    ("a digest and a weak ETag", remote(SHA256, etag='W/"a"'), 40, {"Range": "bytes=40-"}),
-    ("neither ETag nor digest", SIZE_ONLY, 40, {}),
-    ("a git SHA-1 is no proof", GIT_ONLY, 40, {}),
-    ("a weak ETag is no proof", remote(etag='W/"a"'), 40, {}),
-    ("an empty ETag is no proof", remote(etag='""'), 40, {}),
-    ("more at hand than the file has", PLAIN, 101, {}),
-    ("everything at hand without proof", SIZE_ONLY, 100, {}),
-    ("an empty file is asked for", EMPTY, 0, {}),
-    ("everything at hand", PLAIN, 100, None),
-    ("everything at hand, by digest", remote(SHA256, etag=None), 100, None),
-]
-
-
-@pytest.mark.parametrize(("file", "front", "headers"), [row[1:] for row in ASKED], ids=[row[0] for row in ASKED])
-def test_asks_only_for_what_can_be_joined(file: RemoteFile, front: int, headers: dict[str, str] | None) -> None:
-    """A Range is sent where a strong ETag or digest proves the joint; nothing is asked when nothing is missing."""
-    request = next_request(file, Held.of(file), front)
-
-    assert (request.headers if isinstance(request, Request) else None) == headers
+MIRRORED = remote(SHA256, etag=None)
+"""As a mirror knows it: what the source said of its own ETag says nothing here."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +78,17 @@ DENIED = Is(Fail, AccessDeniedError, retryable=False)
 LATER = Is(Fail, ResponseError, retryable=True)
 NO = Is(Fail, ResponseError, retryable=False)
 
-Row = tuple[str, RemoteFile, int, int, dict[str, str], Action | Is]
+Asked = int | tuple[int, int]
+"""From where on, and perhaps up to where."""
+Row = tuple[str, RemoteFile, Asked, int, dict[str, str], Action | Is]
+
+
+def request_of(file: RemoteFile, asked: Asked) -> Request:
+    """Return the request for the bytes from an offset on, or the plain one where they could not be joined."""
+    start, end = (asked, None) if isinstance(asked, int) else asked
+    if not may_resume(file, Held.of(file)) or (start, end) == (0, None):
+        return Request(0)
+    return Request(start, end, Held.of(file).etag)
 
 
 def whole(length: int | None = 100, etag: str | None = '"a"', more: Mapping[str, str] = {}) -> dict[str, str]:
@@ -125,27 +110,41 @@ HTML = {"Content-Type": "text/html; charset=utf-8"}
 HELD = Held(100, '"a"')
 
 FRESH: list[Row] = [
-    ("200", PLAIN, 0, 200, whole(), Accept(0, HELD)),
-    ("200 with a digest", PINNED, 0, 200, whole(), Accept(0, HELD)),
-    ("200 teaches size and ETag", UNKNOWN, 0, 200, whole(7, '"x"'), Accept(0, Held(7, '"x"'))),
-    ("200 with a weak ETag proves nothing later", PLAIN, 0, 200, whole(etag='W/"a"'), Accept(0, Held(100, None))),
-    ("200 without ETag proves nothing later", PLAIN, 0, 200, whole(etag=None), Accept(0, Held(100, None))),
-    ("200 with an unquoted ETag", UNKNOWN, 0, 200, whole(7, "x"), Accept(0, Held(7, None))),
+    ("200", PLAIN, 0, 200, whole(), Accept(HELD, whole=True)),
+    ("200 with a digest", PINNED, 0, 200, whole(), Accept(HELD, whole=True)),
+    ("200 teaches size and ETag", UNKNOWN, 0, 200, whole(7, '"x"'), Accept(Held(7, '"x"'), whole=True)),
+    (
+        "200 with a weak ETag proves nothing later",
+        PLAIN,
+        0,
+        200,
+        whole(etag='W/"a"'),
+        Accept(Held(100, None), whole=True),
+    ),
+    ("200 without ETag proves nothing later", PLAIN, 0, 200, whole(etag=None), Accept(Held(100, None), whole=True)),
+    ("200 with an unquoted ETag", UNKNOWN, 0, 200, whole(7, "x"), Accept(Held(7, None), whole=True)),
     ("200 with another ETag", PLAIN, 0, 200, whole(etag='"b"'), CHANGED),
-    ("200 with another ETag and a digest", PINNED, 0, 200, whole(etag='"b"'), Accept(0, Held(100, '"b"'))),
-    ("200 with another ETag and a git SHA-1", remote(GIT_SHA1), 0, 200, whole(etag='"b"'), Accept(0, Held(100, '"b"'))),
+    ("200 with another ETag and a digest", PINNED, 0, 200, whole(etag='"b"'), Accept(Held(100, '"b"'), whole=True)),
+    (
+        "200 with another ETag and a git SHA-1",
+        remote(GIT_SHA1),
+        0,
+        200,
+        whole(etag='"b"'),
+        Accept(Held(100, '"b"'), whole=True),
+    ),
     ("200 shorter", PLAIN, 0, 200, whole(99), CHANGED),
     ("200 longer", PLAIN, 0, 200, whole(101), CHANGED),
     ("200 shorter, with a digest", PINNED, 0, 200, whole(99), WRONG_SIZE),
     ("200 longer, with a digest", PINNED, 0, 200, whole(101), WRONG_SIZE),
     ("200 shorter, with a git SHA-1", GIT_ONLY, 0, 200, whole(99), WRONG_SIZE),
-    ("200 empty", EMPTY, 0, 200, whole(0), Accept(0, Held(0, '"a"'))),
+    ("200 empty", EMPTY, 0, 200, whole(0), Accept(Held(0, '"a"'), whole=True)),
     ("200 not empty as promised", EMPTY, 0, 200, whole(5), CHANGED),
-    ("200 chunked", PLAIN, 0, 200, whole(None, more=CHUNKED), Accept(0, HELD)),
-    ("200 chunked, size unknown", ETAG_ONLY, 0, 200, whole(None, more=CHUNKED), Accept(0, Held(None, '"a"'))),
-    ("200 chunked beats its length", ETAG_ONLY, 0, 200, whole(5, more=CHUNKED), Accept(0, Held(None, '"a"'))),
-    ("200 without framing, size known", PLAIN, 0, 200, whole(None), Accept(0, HELD)),
-    ("200 without framing, digest known", DIGEST_ONLY, 0, 200, whole(None, None), Accept(0, Held(None, None))),
+    ("200 chunked", PLAIN, 0, 200, whole(None, more=CHUNKED), Accept(HELD, whole=True)),
+    ("200 chunked, size unknown", ETAG_ONLY, 0, 200, whole(None, more=CHUNKED), Accept(Held(None, '"a"'), whole=True)),
+    ("200 chunked beats its length", ETAG_ONLY, 0, 200, whole(5, more=CHUNKED), Accept(Held(None, '"a"'), whole=True)),
+    ("200 without framing, size known", PLAIN, 0, 200, whole(None), Accept(HELD, whole=True)),
+    ("200 without framing, digest known", DIGEST_ONLY, 0, 200, whole(None, None), Accept(Held(None, None), whole=True)),
     ("200 without framing, ETag known", ETAG_ONLY, 0, 200, whole(None), UNFRAMED),
     ("200 without framing, git SHA-1", remote(GIT_SHA1, size=None), 0, 200, whole(None), UNFRAMED),
     ("200 without framing, nothing known", UNKNOWN, 0, 200, whole(None, None), UNFRAMED),
@@ -153,11 +152,11 @@ FRESH: list[Row] = [
     ("200 page for a model", PLAIN, 0, 200, whole(more=HTML), PAGE),
     ("200 page for a model of unknown size", UNKNOWN, 0, 200, whole(None, None, HTML | CHUNKED), PAGE),
     ("200 page of the wrong size for a pinned model", PINNED, 0, 200, whole(9, more=HTML), PAGE),
-    ("200 mistyped as a page, digest will tell", PINNED, 0, 200, whole(more=HTML), Accept(0, HELD)),
-    ("200 page for a page", remote(path="a.html"), 0, 200, whole(more=HTML), Accept(0, HELD)),
+    ("200 mistyped as a page, digest will tell", PINNED, 0, 200, whole(more=HTML), Accept(HELD, whole=True)),
+    ("200 page for a page", remote(path="a.html"), 0, 200, whole(more=HTML), Accept(HELD, whole=True)),
     ("200 XHTML for JSON", remote(path="a.JSON"), 0, 200, whole(more={"Content-Type": "application/xhtml+xml"}), PAGE),
     ("200 in parts", PLAIN, 0, 200, whole(more={"Content-Type": "multipart/byteranges; boundary=x"}), REFUSED),
-    ("200 that says it is whole", PLAIN, 0, 200, part("bytes 0-99/100"), Accept(0, HELD)),
+    ("200 that says it is whole", PLAIN, 0, 200, part("bytes 0-99/100"), Accept(HELD, whole=True)),
     ("200 that says it is a part", PLAIN, 0, 200, part("bytes 0-49/100"), REFUSED),
     ("200 that says nonsense", PLAIN, 0, 200, part("octets all"), REFUSED),
     ("206 not asked for", PLAIN, 0, 206, part("bytes 0-99/100", 100), REFUSED),
@@ -171,12 +170,12 @@ FRESH: list[Row] = [
 ]
 
 RESUMED: list[Row] = [
-    ("206 as asked", PLAIN, 40, 206, part("bytes 40-99/100", 60), Accept(40, HELD)),
-    ("206 as asked, chunked", PLAIN, 40, 206, part("bytes 40-99/100", more=CHUNKED), Accept(40, HELD)),
-    ("206 in other capitals", PLAIN, 40, 206, part("Bytes 40-99/100"), Accept(40, HELD)),
-    ("206 with a digest and no ETag", PINNED, 40, 206, part("bytes 40-99/100", etag=None), Accept(40, HELD)),
-    ("206 teaches the size", ETAG_ONLY, 40, 206, part("bytes 40-99/100"), Accept(40, HELD)),
-    ("206 teaches size and ETag", DIGEST_ONLY, 40, 206, part("bytes 40-99/100"), Accept(40, HELD)),
+    ("206 as asked", PLAIN, 40, 206, part("bytes 40-99/100", 60), Accept(HELD)),
+    ("206 as asked, chunked", PLAIN, 40, 206, part("bytes 40-99/100", more=CHUNKED), Accept(HELD)),
+    ("206 in other capitals", PLAIN, 40, 206, part("Bytes 40-99/100"), Accept(HELD)),
+    ("206 with a digest and no ETag", PINNED, 40, 206, part("bytes 40-99/100", etag=None), Accept(HELD)),
+    ("206 teaches the size", ETAG_ONLY, 40, 206, part("bytes 40-99/100"), Accept(HELD)),
+    ("206 teaches size and ETag", DIGEST_ONLY, 40, 206, part("bytes 40-99/100"), Accept(HELD)),
     ("206 with no ETag and no digest", PLAIN, 40, 206, part("bytes 40-99/100", etag=None), REFUSED),
     ("206 with another ETag", PLAIN, 40, 206, part("bytes 40-99/100", etag='"b"'), CHANGED),
     ("206 with another ETag and a digest", PINNED, 40, 206, part("bytes 40-99/100", etag='"b"'), CHANGED),
@@ -208,15 +207,22 @@ RESUMED: list[Row] = [
         REFUSED,
     ),
     ("206 to a plain request without proof", SIZE_ONLY, 40, 206, part("bytes 40-99/100"), REFUSED),
-    ("200: no ranges here", PLAIN, 40, 200, whole(), Accept(0, HELD)),
+    ("200: no ranges here", PLAIN, 40, 200, whole(), Accept(HELD, whole=True)),
     ("200: changed", PLAIN, 40, 200, whole(etag='"b"'), CHANGED),
-    ("200: changed, but a digest decides", PINNED, 40, 200, whole(etag='"b"'), Accept(0, Held(100, '"b"'))),
+    ("200: changed, but a digest decides", PINNED, 40, 200, whole(etag='"b"'), Accept(Held(100, '"b"'), whole=True)),
     ("200 of another size", PLAIN, 40, 200, whole(60), CHANGED),
     ("200 of another size, with a digest", PINNED, 40, 200, whole(60), WRONG_SIZE),
     ("200 page", PLAIN, 40, 200, whole(more=HTML), PAGE),
-    ("200 with the rest and its Content-Range", PLAIN, 40, 200, part("bytes 40-99/100", 60), Accept(40, HELD)),
+    ("200 with the rest and its Content-Range", PLAIN, 40, 200, part("bytes 40-99/100", 60), Accept(HELD)),
     ("200 with the rest, changed", PLAIN, 40, 200, part("bytes 40-99/100", 60, '"b"'), CHANGED),
-    ("200 with everything and its Content-Range", PLAIN, 40, 200, part("bytes 0-99/100", 100), Accept(0, HELD)),
+    (
+        "200 with everything and its Content-Range",
+        PLAIN,
+        40,
+        200,
+        part("bytes 0-99/100", 100),
+        Accept(HELD, whole=True),
+    ),
     ("200 with something and its Content-Range", PLAIN, 40, 200, part("bytes 20-99/100", 80), REFUSED),
     ("416: nothing is missing", ETAG_ONLY, 40, 416, part("bytes */40"), Finished()),
     ("416: nothing is missing, by digest", DIGEST_ONLY, 40, 416, part("bytes */40", etag=None), Finished()),
@@ -234,13 +240,84 @@ RESUMED: list[Row] = [
     ("503", PLAIN, 40, 503, {}, LATER),
 ]
 
+FIRST, MIDDLE, LAST = (0, 40), (40, 60), (60, 100)
 
-@pytest.mark.parametrize("row", [*FRESH, *RESUMED], ids=lambda row: f"{'resumed' if row[2] else 'fresh'}: {row[0]}")
+RANGED: list[Row] = [
+    ("206 of the first part", PLAIN, FIRST, 206, part("bytes 0-39/100", 40), Accept(HELD)),
+    ("206 of a part in the middle", PLAIN, MIDDLE, 206, part("bytes 40-59/100", 20), Accept(HELD)),
+    ("206 of the last part", PLAIN, LAST, 206, part("bytes 60-99/100", 40), Accept(HELD)),
+    ("206 of a part, chunked", PLAIN, MIDDLE, 206, part("bytes 40-59/100", more=CHUNKED), Accept(HELD)),
+    (
+        "206 teaches the ETag of a mirror",
+        MIRRORED,
+        FIRST,
+        206,
+        part("bytes 0-39/100", 40, '"m"'),
+        Accept(Held(100, '"m"')),
+    ),
+    ("206 teaches a mirror's size", DIGEST_ONLY, FIRST, 206, part("bytes 0-39/100", 40), Accept(HELD)),
+    ("206 of a file that is shorter than the range", DIGEST_ONLY, (0, 200), 206, part("bytes 0-99/100"), Accept(HELD)),
+    ("206 of a shorter file than was promised", PLAIN, LAST, 206, part("bytes 60-79/80", 20), CHANGED),
+    ("206 goes on to the end of the file", PLAIN, MIDDLE, 206, part("bytes 40-99/100", 60), REFUSED),
+    ("206 ends one byte early", PLAIN, MIDDLE, 206, part("bytes 40-58/100", 19), REFUSED),
+    ("206 ends one byte late", PLAIN, MIDDLE, 206, part("bytes 40-60/100", 21), REFUSED),
+    ("206 starts one byte early", PLAIN, MIDDLE, 206, part("bytes 39-59/100", 21), REFUSED),
+    ("206 of another part", PLAIN, MIDDLE, 206, part("bytes 0-39/100", 40), REFUSED),
+    ("206 of the first part for the last", PINNED, LAST, 206, part("bytes 0-39/100", 40), REFUSED),
+    ("206 of another length", PLAIN, MIDDLE, 206, part("bytes 40-59/100", 60), REFUSED),
+    ("206 with no ETag and no digest", PLAIN, MIDDLE, 206, part("bytes 40-59/100", 20, None), REFUSED),
+    ("206 with no ETag and a digest", PINNED, MIDDLE, 206, part("bytes 40-59/100", 20, None), Accept(HELD)),
+    ("206 with another ETag", PLAIN, MIDDLE, 206, part("bytes 40-59/100", 20, '"b"'), CHANGED),
+    ("206 with another ETag and a digest", PINNED, MIDDLE, 206, part("bytes 40-59/100", 20, '"b"'), CHANGED),
+    ("206 with the ETag gone weak", PINNED, MIDDLE, 206, part("bytes 40-59/100", 20, 'W/"a"'), CHANGED),
+    ("206 of another total", PLAIN, MIDDLE, 206, part("bytes 40-59/101", 20), CHANGED),
+    ("206 of another total, with a digest", PINNED, MIDDLE, 206, part("bytes 40-59/101", 20), WRONG_SIZE),
+    ("206 without a total", PLAIN, MIDDLE, 206, part("bytes 40-59/*", 20), REFUSED),
+    ("206 without a Content-Range", PLAIN, MIDDLE, 206, part(None, 20), REFUSED),
+    (
+        "206 in parts",
+        PLAIN,
+        MIDDLE,
+        206,
+        part(None, more={"Content-Type": "multipart/byteranges; boundary=x"}),
+        REFUSED,
+    ),
+    ("206 to a file that proves nothing", SIZE_ONLY, MIDDLE, 206, part("bytes 40-59/100", 20), REFUSED),
+    ("200: no ranges here", PLAIN, MIDDLE, 200, whole(), Accept(HELD, whole=True)),
+    ("200 to the first part", PLAIN, FIRST, 200, whole(), Accept(HELD, whole=True)),
+    ("200: changed", PLAIN, MIDDLE, 200, whole(etag='"b"'), CHANGED),
+    (
+        "200: changed, but a digest decides",
+        PINNED,
+        MIDDLE,
+        200,
+        whole(etag='"b"'),
+        Accept(Held(100, '"b"'), whole=True),
+    ),
+    ("200 of the part's size, without its Content-Range", PLAIN, MIDDLE, 200, whole(20), CHANGED),
+    ("200 with the part and its Content-Range", PLAIN, MIDDLE, 200, part("bytes 40-59/100", 20), Accept(HELD)),
+    ("200 with the rest and its Content-Range", PLAIN, MIDDLE, 200, part("bytes 40-99/100", 60), REFUSED),
+    ("200 with everything and its Content-Range", PLAIN, MIDDLE, 200, part("bytes 0-99/100"), Accept(HELD, whole=True)),
+    ("416 for what is there", PLAIN, MIDDLE, 416, part("bytes */100"), CHANGED),
+    ("416: it is shorter now", PLAIN, LAST, 416, part("bytes */50"), CHANGED),
+    ("416: it ends where this part starts", PINNED, LAST, 416, part("bytes */60"), CHANGED),
+    ("416 to the first part", PLAIN, FIRST, 416, part("bytes */0"), CHANGED),
+    ("403: too many connections, or a signed URL ran out", PINNED, MIDDLE, 403, {}, DENIED),
+    ("429: too many connections", PLAIN, LAST, 429, {"Retry-After": "1"}, LATER),
+    ("503: too many connections", PLAIN, LAST, 503, {}, LATER),
+]
+
+
+def _name_of(row: Row) -> str:
+    kind = "ranged" if isinstance(row[2], tuple) else "resumed" if row[2] else "fresh"
+    return f"{kind}: {row[0]}"
+
+
+@pytest.mark.parametrize("row", [*FRESH, *RESUMED, *RANGED], ids=_name_of)
 def test_decides_by_the_table(row: Row) -> None:
     """Every answer leads to what the table says, and no refused or failed one to a written byte."""
-    _, file, front, status, headers, expected = row
-    request = next_request(file, Held.of(file), front)
-    assert isinstance(request, Request)
+    _, file, asked, status, headers, expected = row
+    request = request_of(file, asked)
 
     action = judge(file, Held.of(file), request, Answer(status, CIMultiDict(headers), URL))
 
@@ -257,12 +334,13 @@ def test_decides_by_the_table(row: Row) -> None:
 
 
 def test_table_is_as_long_as_promised() -> None:
-    """The table has at least sixty rows, no two of which ask the same question."""
+    """The table has at least a hundred rows, no two of which ask the same question."""
     rows = [
-        (file, front, status, tuple(sorted(headers.items()))) for _, file, front, status, headers, _ in FRESH + RESUMED
+        (file, asked, status, tuple(sorted(headers.items())))
+        for _, file, asked, status, headers, _ in [*FRESH, *RESUMED, *RANGED]
     ]
 
-    assert len(rows) >= 60
+    assert len(rows) >= 100
     assert len(rows) == len(set(rows))
 
 
@@ -278,13 +356,47 @@ def test_retry_after_survives_the_judgement() -> None:
 
 
 def test_what_a_body_taught_replaces_what_was_held() -> None:
-    """After a 200 of another object, its size and ETag are asked for, not those of the bytes thrown away."""
-    held = Held(50, '"old"')
+    """After a 200 of another object, its size and ETag are held, not those of the bytes thrown away."""
+    answer = Answer(200, CIMultiDict(whole(60, '"new"')), URL)
 
-    action = judge(UNKNOWN, held, Request(40, '"old"'), Answer(200, CIMultiDict(whole(60, '"new"')), URL))
+    action = judge(UNKNOWN, Held(50, '"old"'), Request(40, None, '"old"'), answer)
 
-    assert action == Accept(0, Held(60, '"new"'))
-    assert next_request(UNKNOWN, action.held, 10) == Request(10, '"new"')
+    assert action == Accept(Held(60, '"new"'), whole=True)
+
+
+ASKED = [
+    (Request(0), {}),
+    (Request(0, None, '"a"'), {}),
+    (Request(40), {"Range": "bytes=40-"}),
+    (Request(40, None, '"a"'), {"Range": "bytes=40-", "If-Range": '"a"'}),
+    (Request(40, 60), {"Range": "bytes=40-59"}),
+    (Request(0, 60, '"a"'), {"Range": "bytes=0-59", "If-Range": '"a"'}),
+    (Request(0, 1), {"Range": "bytes=0-0"}),
+]
+
+
+@pytest.mark.parametrize(("request_", "headers"), ASKED)
+def test_a_request_says_what_it_wants(request_: Request, headers: dict[str, str]) -> None:
+    """The last byte is named, not the one behind it; the whole file is asked for without any Range."""
+    assert request_.headers == headers
+    assert request_.is_whole is (not headers)
+
+
+PROOFS = [
+    ("an ETag", PLAIN, True),
+    ("a digest", DIGEST_ONLY, True),
+    ("a digest and a weak ETag", remote(SHA256, etag='W/"a"'), True),
+    ("neither", SIZE_ONLY, False),
+    ("a git SHA-1", GIT_ONLY, False),
+    ("a weak ETag", remote(etag='W/"a"'), False),
+    ("an empty ETag", remote(etag='""'), False),
+]
+
+
+@pytest.mark.parametrize(("file", "joins"), [row[1:] for row in PROOFS], ids=[row[0] for row in PROOFS])
+def test_only_what_proves_the_joint_lets_bytes_be_joined(file: RemoteFile, joins: bool) -> None:
+    """A strong ETag or a strong promised digest; nothing else does."""
+    assert may_resume(file, Held.of(file)) is joins
 
 
 @pytest.mark.parametrize("etag", [None, "", '""', 'W/"a"', "a", '"a"b"', '"a\n"'])
@@ -314,31 +426,40 @@ _FILES = st.builds(
 
 @given(
     file=_FILES,
-    front=_FIGURES,
+    start=_FIGURES,
+    end=st.none() | _FIGURES,
     status=st.sampled_from([200, 206, 416, 500]),
     content_range=_CONTENT_RANGES,
     etag=_ETAGS,
     length=st.none() | _FIGURES,
 )
 def test_nothing_is_ever_joined_without_proof(
-    *, file: RemoteFile, front: int, status: int, content_range: str | None, etag: str | None, length: int | None
+    *,
+    file: RemoteFile,
+    start: int,
+    end: int | None,
+    status: int,
+    content_range: str | None,
+    etag: str | None,
+    length: int | None,
 ) -> None:
     """Whatever comes back, bytes at hand are kept only with an equal strong ETag or a strong promised digest."""
     held = Held.of(file)
-    request = next_request(file, held, front)
-    if isinstance(request, Finished):
-        assert front == file.size_bytes
-        assert held.etag or SHA256 in file.digests
-        return
+    request = request_of(file, start if end is None else (min(start, end), max(start, end) + 1))
     action = judge(file, held, request, Answer(status, CIMultiDict(part(content_range, length, etag)), URL))
 
-    if isinstance(action, Accept) and action.offset:
+    if isinstance(action, Accept) and action.whole:
+        assert status == 200
+        assert length is None or file.size_bytes in {None, length}
+    elif isinstance(action, Accept):
         total = action.held.total
-        assert action.offset == front
-        assert content_range == f"bytes {front}-{(total or 0) - 1}/{total}"
+        assert total is not None
+        last = total - 1 if request.end is None else min(request.end, total) - 1
+        assert content_range == f"bytes {request.offset}-{last}/{total}"
+        assert length in {None, last + 1 - request.offset}
         assert file.size_bytes in {None, total}
         assert SHA256 in file.digests or (held.etag is not None and etag == held.etag)
         assert held.etag is None or etag in {held.etag, None}
-    elif isinstance(action, Accept):
-        assert status == 200
-        assert length is None or file.size_bytes in {None, length}
+    elif isinstance(action, Finished):
+        assert request.offset > 0
+        assert content_range == f"bytes */{request.offset}"

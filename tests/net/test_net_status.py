@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict
 
 from modelcask.errors import AccessDeniedError, CacheError, ModelNotFoundError, ResponseError, RevisionNotFoundError
-from modelcask.net.status import retry_after_s, status_error
+from modelcask.net.status import is_unasked_page, retry_after_s, status_error
 from modelcask.printable import SafeURL
 
 URL = SafeURL("https://hub.example/org/name/resolve/main/model.gguf?token=secret")
@@ -72,6 +72,27 @@ def test_the_uri_of_the_user_is_named_where_it_is_known() -> None:
     assert isinstance(found, ModelNotFoundError)
     assert found.uri == "hf://models/org/name@main/model.gguf"
     assert found.uri in str(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "promised", "unasked"),
+    [
+        ("text/html", "m.gguf", False, True),
+        ("Text/HTML ; charset=utf-8", "download", False, True),
+        ("application/xhtml+xml", "m", False, True),
+        ("text/html", "m.gguf", True, False),
+        ("text/html", "Index.HTML", False, False),
+        ("text/html", "index.htm", False, False),
+        ("text/html", "index.xhtml", False, False),
+        ("text/plain", "m.gguf", False, False),
+        ("application/octet-stream", "m.gguf", False, False),
+        ("", "m.gguf", False, False),
+    ],
+)
+def test_a_page_is_right_only_where_one_was_named(kind: str, name: str, *, promised: bool, unasked: bool) -> None:
+    """HTML is the file if its name says so, or if a digest will tell; else it is something in the file's place."""
+    headers = CIMultiDict({"content-type": kind} if kind else {})
+    assert is_unasked_page(headers, name, promised=promised) is unasked
 
 
 @pytest.mark.parametrize(

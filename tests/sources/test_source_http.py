@@ -147,20 +147,27 @@ async def test_what_is_not_the_file_is_a_typed_error(
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["m.gguf", "M.SafeTensors", "m.bin", "m.onnx", "m.pt"])
-async def test_a_web_page_is_no_model(origin: Origin, resolve: Resolve, name: str) -> None:
-    """HTML under a model's name is a login page or an error in disguise, even where the digest is pinned."""
-    url = origin.add(f"/{name}", b"<html>", media_type="Text/HTML; charset=utf-8")
-    for uri in (url, f"{url}#sha256={SHA256}"):
-        with pytest.raises(ResponseError, match="web page") as caught:
-            await resolve(uri)
-        assert not caught.value.retryable
+@pytest.mark.parametrize("kind", ["Text/HTML; charset=utf-8", "application/xhtml+xml"])
+@pytest.mark.parametrize("path", ["/m.gguf", "/M.SafeTensors", "/LICENSE", "/models/latest", "/dir/", "/a.html/get"])
+async def test_a_web_page_is_no_model(origin: Origin, resolve: Resolve, path: str, kind: str) -> None:
+    """HTML where no page is named is a login, an error or a consent in disguise, whatever the name looks like."""
+    with pytest.raises(ResponseError, match=r"web page.*; open it in a browser") as caught:
+        await resolve(origin.add(path, b"<html>", media_type=kind))
+    assert not caught.value.retryable
 
 
-async def test_a_web_page_that_was_asked_for_is_a_file(origin: Origin, resolve: Resolve) -> None:
-    """Only names of models make HTML wrong."""
-    found = await resolve(origin.add("/card.html", b"<html>", media_type="text/html"))
-    assert found.files[0].path == "card.html"
+async def test_under_a_pin_the_bytes_tell_what_a_web_page_is(origin: Origin, resolve: Resolve) -> None:
+    """Some servers call everything HTML; who knows the digest need not believe them."""
+    url = origin.add("/m.gguf", CONTENT, media_type="text/html")
+    found = await resolve(f"{url}#sha256={SHA256}")
+    assert found.files[0].size_bytes == len(CONTENT)
+
+
+@pytest.mark.parametrize("name", ["card.html", "Card.HTM", "card.xhtml"])
+async def test_a_web_page_that_was_asked_for_is_a_file(origin: Origin, resolve: Resolve, name: str) -> None:
+    """A name of a page makes a page right, whatever the query says."""
+    found = await resolve(origin.add(f"/{name}", b"<html>", media_type="text/html") + "?as=m.gguf")
+    assert found.files[0].path == name
 
 
 async def test_a_signature_is_sent_and_kept_from_sight(origin: Origin, resolve: Resolve) -> None:

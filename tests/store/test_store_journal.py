@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,20 +10,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingests import failing
 from modelcask.digest import Digest
-from modelcask.errors import StorageError
+from modelcask.errors import StorageError, StoreFullError
 from modelcask.store import fs, journal
-from modelcask.store.journal import Identity, Segment
+from modelcask.store.journal import Identity, Journal, Segment
 
 SHA, OTHER = Digest("sha256", "a" * 64), Digest("sha256", "b" * 64)
 B3 = Digest("blake3", "c" * 64)
 GIT = Digest("git-sha1", "d" * 40)
 RECORD = 32
+IDENTITY = Identity("https://host/m", "r1", "m", 100, '"e1"', ())
 
 segments = st.builds(
     Segment,
     offset=st.integers(0, 2**64 - 1),
-    length=st.integers(0, 2**32 - 1),
+    length=st.integers(1, 2**32 - 1),
     check=st.binary(min_size=16, max_size=16),
 )
 
@@ -35,15 +38,27 @@ def chain(*lengths: int, start: int = 0, check: bytes = b"x" * 16) -> list[Segme
     return found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(segments, max_size=5), max_size=4))
-def test_what_is_appended_is_read_back_in_order(tmp_path: Path, groups: list[list[Segment]]) -> None:
-    """Offsets to 2^64, lengths to 2^32, in as many groups as it takes."""
-    path = tmp_path / "journal"
-    path.unlink(missing_ok=True)
+def claim(folder: Path, *groups: Sequence[Segment], found: Sequence[Segment] = ()) -> None:
+    """Claim in a folder what one process does: group by group."""
+    log = Journal(folder, IDENTITY, found=found)
     for group in groups:
-        journal.append(path, group)
-    assert journal.read(path) == [segment for group in groups for segment in group]
+        for segment in group:
+            log.add(segment)
+        log.write()
+    log.close()
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(segments, max_size=5), max_size=4), st.booleans())
+def test_what_is_claimed_is_read_back_in_order(tmp_path: Path, groups: list[list[Segment]], at_once: bool) -> None:
+    """Offsets to 2^64, lengths to 2^32, in as many groups as it takes, by one process or by several."""
+    (tmp_path / "journal").unlink(missing_ok=True)
+    if at_once:
+        claim(tmp_path, *groups)
+    else:
+        for group in groups:
+            claim(tmp_path, group)
+    assert journal.read(tmp_path / "journal") == [segment for group in groups for segment in group]
 
 
 def test_a_journal_that_is_not_there_claims_nothing(tmp_path: Path) -> None:
@@ -53,78 +68,130 @@ def test_a_journal_that_is_not_there_claims_nothing(tmp_path: Path) -> None:
 
 
 def test_a_torn_tail_is_dropped_and_then_overwritten(tmp_path: Path) -> None:
-    """Cut at each byte of the last record: what is before it stands, and the next append is read again."""
+    """Cut at each byte of the last record: what is before it stands, and the next claim is read again."""
     path = tmp_path / "journal"
     before, after = chain(8, 8, 8), chain(8, start=24)
-    journal.append(path, before)
+    claim(tmp_path, before)
     whole = path.read_bytes()
     assert len(whole) == 3 * RECORD
     for size in range(2 * RECORD, 3 * RECORD):
         path.write_bytes(whole[:size])
         assert journal.read(path) == before[:2]
-        journal.append(path, after)
+        claim(tmp_path, after, found=before[:2])
         assert journal.read(path) == [*before[:2], *after]
 
 
-def test_a_damaged_record_ends_the_reading_but_not_the_writing(tmp_path: Path) -> None:
-    """A flipped bit anywhere: nothing behind it is believed, and what is claimed later is not lost behind it."""
+def test_a_damaged_record_is_passed_over(tmp_path: Path) -> None:
+    """A flipped bit anywhere costs its own claim: those before and behind it, and later ones, are each proved alone."""
     path = tmp_path / "journal"
     before, after = chain(8, 8, 8), chain(8, start=8)
-    journal.append(path, before)
+    claim(tmp_path, before)
     whole = path.read_bytes()
     for at in range(RECORD, 2 * RECORD):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
-        assert journal.read(path) == before[:1]
-        journal.append(path, after)
-        assert journal.read(path) == [*before[:1], *after]
+        assert journal.read(path) == [before[0], before[2]]
+        claim(tmp_path, after)
+        assert journal.read(path) == [before[0], before[2], *after]
 
 
 def test_zeros_are_no_record(tmp_path: Path) -> None:
-    """What a power cut leaves in place of a record claims nothing."""
+    """What a power cut leaves in place of records claims nothing, and what is behind them counts."""
     path = tmp_path / "journal"
-    path.write_bytes(bytes(4 * RECORD))
-    assert journal.contiguous(journal.read(path)) == []
+    claim(tmp_path, chain(8))
+    path.write_bytes(bytes(4 * RECORD) + path.read_bytes())
+    assert journal.read(path) == chain(8)
+
+
+def test_no_bytes_are_no_claim(tmp_path: Path) -> None:
+    """A record that is whole and of nothing proves nothing."""
+    claim(tmp_path, [Segment(8, 0, b"x" * 16)])
+    assert journal.read(tmp_path / "journal") == []
 
 
 def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     """Nobody makes us append to a file outside."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
-    path = tmp_path / "journal"
-    path.symlink_to(victim)
+    (tmp_path / "journal").symlink_to(victim)
     with pytest.raises(StorageError):
-        journal.append(path, chain(8))
+        claim(tmp_path, chain(8))
     assert victim.read_bytes() == b"precious"
 
 
-CHAINS: dict[str, tuple[list[Segment], list[tuple[int, int]]]] = {
-    "none": ([], []),
-    "in order": (chain(8, 8, 3), [(0, 8), (8, 8), (16, 3)]),
-    "out of order": (list(reversed(chain(8, 8, 3))), [(0, 8), (8, 8), (16, 3)]),
-    "a gap": ([*chain(8), *chain(8, start=16)], [(0, 8)]),
-    "not from the start": (chain(8, 8, start=8), []),
-    "no bytes": (chain(0, 8), [(0, 8)]),
-    "no bytes only": (chain(0), []),
-    "an overlap is no chain": ([*chain(8), *chain(8, start=4)], [(0, 8)]),
-    "a longer tail was written later": ([*chain(3), *chain(8, 8)], [(0, 8), (8, 8)]),
-    "taken up in the middle": ([*chain(3), *chain(5, 8, start=3)], [(0, 3), (3, 5), (8, 8)]),
-    "fetched again and cut earlier": ([*chain(8, 8), *chain(3)], [(0, 3)]),
-}
+def test_claims_that_could_not_be_written_wait_for_the_next_time(tmp_path: Path) -> None:
+    """They are neither lost nor there twice, whichever of the files could not be made or written."""
+    for step in ("partial.meta.create", "partial.meta.rename", "partial.journal.create", "partial.journal.write"):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        log = Journal(tmp_path, IDENTITY)
+        log.add(chain(8)[0])
+        fs.on_step(failing(step, 28))
+        with pytest.raises(StoreFullError):
+            log.write()
+        assert log.is_empty
+        log.add(chain(8, 8)[1])
+        log.write()
+        assert not log.is_empty
+        assert journal.read(tmp_path / "journal") == log.claims == chain(8, 8)
+        log.close()
 
 
-@pytest.mark.parametrize(("claimed", "expected"), CHAINS.values(), ids=CHAINS.keys())
-def test_the_prefix_is_what_follows_without_a_gap(claimed: list[Segment], expected: list[tuple[int, int]]) -> None:
-    """From offset 0, each segment where the one before ends."""
-    assert [(segment.offset, segment.length) for segment in journal.contiguous(claimed)] == expected
+def test_claims_are_replaced_in_one_step(tmp_path: Path) -> None:
+    """Killed at any moment, the old ones are there or the new ones; later claims come behind them."""
+    path = tmp_path / "journal"
+    before, after = chain(8, 8, 8), chain(8, start=16)
+    claim(tmp_path, before)
+    log = Journal(tmp_path, IDENTITY, found=before)
+    fs.on_step(lambda name: seen.append((name, journal.read(path))))
+    seen: list[tuple[str, list[Segment]]] = []
+    log.replace(after)
+    fs.on_step(None)
+    assert seen[-1] == ("partial.journal.fsync-folder", after)
+    assert {tuple(claims) for _, claims in seen[:-1]} == {tuple(before)}
+    log.add(before[0])
+    log.write()
+    log.close()
+    assert journal.read(path) == [*after, before[0]]
 
 
-def test_a_segment_that_was_fetched_again_is_held_to_its_new_check() -> None:
-    """The record of the damaged bytes would fail for ever."""
-    old, new = Segment(0, 8, b"old" + bytes(13)), Segment(0, 8, b"new" + bytes(13))
-    assert journal.contiguous([old, *chain(8, start=8), new])[0] is new
+def test_what_waits_can_be_replaced_too(tmp_path: Path) -> None:
+    """Nothing is on disk before the first write."""
+    log = Journal(tmp_path, IDENTITY)
+    log.add(chain(8)[0])
+    log.replace(chain(3))
+    assert list(tmp_path.iterdir()) == []
+    log.write()
+    log.close()
+    assert journal.read(tmp_path / "journal") == chain(3)
 
 
-IDENTITY = Identity("https://host/m", "r1", "m", 100, '"e1"', ())
+def test_no_descriptor_is_left(tmp_path: Path) -> None:
+    """Written, replaced, written again and closed."""
+    before = len(list(Path("/dev/fd").iterdir()))
+    log = Journal(tmp_path, IDENTITY)
+    for _ in range(3):
+        log.add(chain(8)[0])
+        log.write()
+        log.replace(chain(8, 8))
+        log.add(chain(8)[0])
+        log.write()
+    log.close()
+    log.close()
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_the_last_that_waits_is_given_up_first(tmp_path: Path) -> None:
+    """To make room on a full disk: what is told is where the bytes end that are still claimed."""
+    log = Journal(tmp_path, IDENTITY)
+    for segment in chain(8, 8, 8):
+        log.add(segment)
+    assert [log.give_up_last() for _ in range(4)] == [16, 8, 0, 0]
+    log = Journal(tmp_path, IDENTITY, found=chain(8, start=40))
+    log.add(chain(8)[0])
+    assert [log.give_up_last() for _ in range(2)] == [48, 48]
+    assert log.claims == chain(8, start=40)
+
+
 SAME: dict[str, tuple[Identity, Identity, bool]] = {
     "everything equal, strong validator": (IDENTITY, IDENTITY, True),
     "another source": (IDENTITY, replace(IDENTITY, source="https://host/n"), False),
@@ -162,14 +229,20 @@ SAME: dict[str, tuple[Identity, Identity, bool]] = {
 }
 
 
+def describe(folder: Path, identity: Identity) -> None:
+    log = Journal(folder, identity)
+    log.add(chain(8)[0])
+    log.write()
+    log.close()
+
+
 @pytest.mark.parametrize(("written", "wanted", "same"), SAME.values(), ids=SAME.keys())
 def test_bytes_are_joined_only_if_they_must_be_the_same(
     tmp_path: Path, written: Identity, wanted: Identity, same: bool
 ) -> None:
     """A strong digest that will be checked, or everything equal under a strong validator."""
-    path = tmp_path / "meta"
-    journal.write_meta(path, written)
-    assert journal.same_content(path, wanted) is same
+    describe(tmp_path, written)
+    assert journal.same_content(tmp_path / "meta", wanted) is same
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"format": 1}', b"\xff\xfe", b'"text"'])
@@ -184,21 +257,27 @@ def test_a_description_that_cannot_be_read_is_of_nothing(tmp_path: Path, content
 def test_a_description_of_another_format_is_of_nothing(tmp_path: Path) -> None:
     """A newer modelcask may mean something else by its journal."""
     path = tmp_path / "meta"
-    journal.write_meta(path, IDENTITY)
+    describe(tmp_path, IDENTITY)
     assert journal.same_content(path, IDENTITY)
     path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2'))
     assert not journal.same_content(path, IDENTITY)
 
 
-def test_nothing_is_claimed_before_it_is_durable(tmp_path: Path) -> None:
-    """The journal is synced before ``append`` returns, whether it is new or not."""
+def test_a_claim_never_comes_before_what_it_is_a_claim_of(tmp_path: Path) -> None:
+    """The description is durable before the first claim; a claim is durable after ``sync``. Both are private."""
     seen: list[str] = []
     fs.on_step(seen.append)
     try:
-        journal.append(tmp_path / "journal", chain(8))
-        journal.append(tmp_path / "journal", chain(8, start=8))
+        log = Journal(tmp_path, IDENTITY)
+        log.sync()
+        for number in range(2):
+            log.add(chain(8, start=8 * number)[0])
+            log.write()
+        log.sync()
+        log.close()
     finally:
         fs.on_step(None)
-    written = [name for name in seen if name.endswith((".write", ".fdatasync"))]
-    assert written == ["partial.journal.write", "partial.journal.fdatasync"] * 2
-    assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o600
+    meta = [f"partial.meta.{verb}" for verb in ("create", "write", "fsync", "rename", "fsync-folder")]
+    assert seen[:5] == meta
+    assert seen[5:] == [f"partial.journal.{verb}" for verb in ("create", "write", "write", "fdatasync")]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}

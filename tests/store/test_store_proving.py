@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,11 +15,14 @@ from blake3 import blake3
 from modelcask.catalog.catalog import Catalog
 from modelcask.catalog.rows import BlobRow
 from modelcask.digest import Digest
+from modelcask.errors import CorruptStoreError, NotCachedError, StorageError
 from modelcask.layout import Layout
 from modelcask.manager import ModelCache
 from modelcask.proving import prove_again
 from modelcask.store import blobs
+from modelcask.store.root import open_root
 from modelcask.types import ReplicaState, StatStamp
+from modelcask.verification import Verdict
 
 CONTENT = b"the right bytes" * 1000
 DIGEST = Digest("blake3", blake3(CONTENT).hexdigest())
@@ -111,6 +117,193 @@ def test_damaged_bytes_are_never_served_and_never_lost(
     assert found is not None
     assert found.read_bytes() == CONTENT
     assert quarantined(cache) == [damaged]
+
+
+def become_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "inside").write_bytes(b"precious")
+
+
+def become_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def become_link(path: Path) -> None:
+    elsewhere = path.with_name("elsewhere")
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+def become_dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+NO_FILES = [become_folder, become_pipe, become_link, become_dangling_link]
+
+
+@pytest.mark.parametrize("change", NO_FILES)
+def test_what_is_no_file_is_moved_out_of_a_blobs_name(
+    cache: ModelCache, source: Path, blob: Path, change: Callable[[Path], None]
+) -> None:
+    """Nothing hangs and nothing is lost; a pull brings the file back."""
+    change(blob)
+    assert cache.lookup(source.as_uri()) is None
+    assert row(cache).state is ReplicaState.QUARANTINED
+    assert not os.path.lexists(blob)
+    assert len(list(Layout(cache.root).quarantine.iterdir())) == 1
+    cache.pull(source.as_uri())
+    found = cache.lookup(source.as_uri())
+    assert found is not None
+    assert found.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("change", NO_FILES)
+def test_verifying_finds_what_is_no_file(cache: ModelCache, blob: Path, change: Callable[[Path], None]) -> None:
+    """It is damage, the second time too, until the file is there again."""
+    change(blob)
+    for _ in range(2):
+        assert [one.verdict for one in cache.verify()] == [Verdict.DAMAGED]
+        assert len(list(Layout(cache.root).quarantine.iterdir())) == 1
+    change_back = Layout(cache.root).blob(DIGEST)
+    change_back.mkdir()  # it comes again
+    assert [one.verdict for one in cache.verify()] == [Verdict.DAMAGED]
+    assert not change_back.exists()
+
+
+@pytest.mark.parametrize("change", NO_FILES)
+def test_a_pull_replaces_what_is_no_file_and_has_no_row(
+    cache: ModelCache, source: Path, blob: Path, change: Callable[[Path], None]
+) -> None:
+    """A rename over it would fail for a folder, with the same advice each time."""
+    uri = source.as_uri()
+    cache.remove(cache.plan_removal(uri))
+    blob.touch()
+    change(blob)
+    [snapshot] = cache.pull(uri)
+    assert snapshot.path.read_bytes() == CONTENT
+    assert len(list(Layout(cache.root).quarantine.iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", NO_FILES)
+def test_removing_what_is_no_file_keeps_it(
+    cache: ModelCache, source: Path, blob: Path, change: Callable[[Path], None]
+) -> None:
+    """It was never ours, so it is not deleted; the row goes."""
+    plan = cache.plan_removal(source.as_uri())
+    change(blob)
+    assert cache.remove(plan).bytes_freed == 0
+    assert not os.path.lexists(blob)
+    assert len(list(Layout(cache.root).quarantine.iterdir())) == 1
+    assert cache.list_snapshots() == []
+
+
+@pytest.mark.parametrize("change", NO_FILES)
+def test_a_rebuild_moves_what_is_no_file_aside(cache: ModelCache, blob: Path, change: Callable[[Path], None]) -> None:
+    """And says where it is."""
+    change(blob)
+    rebuilt = cache.rebuild()
+    [kept] = Layout(cache.root).quarantine.iterdir()
+    assert any(str(kept) in refused for refused in rebuilt.refused)
+    assert rebuilt.blobs == 0
+
+
+PARTIAL_NO_FILES = {
+    "data is a folder": ("data", become_folder),
+    "data is a pipe": ("data", become_pipe),
+    "journal is a folder": ("journal", become_folder),
+    "journal is a pipe": ("journal", become_pipe),
+    "meta is a folder": ("meta", become_folder),
+    "meta is a pipe": ("meta", become_pipe),
+    "data is a link": ("data", become_dangling_link),
+}
+
+
+@pytest.mark.parametrize(("name", "change"), PARTIAL_NO_FILES.values(), ids=PARTIAL_NO_FILES.keys())
+def test_a_pull_clears_what_is_no_file_in_its_partial(
+    cask: Path, source: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    """No attempt would get any further otherwise."""
+    key = hashlib.sha256(CONTENT).hexdigest()
+    folder = cask / "partial" / key
+    with ModelCache(cask) as cache:
+        open_root(cask)
+        folder.mkdir()
+        (folder / name).touch()
+        change(folder / name)
+        [snapshot] = cache.pull(f"{source.as_uri()}#sha256={key}")
+        assert snapshot.path.read_bytes() == CONTENT
+    assert list((cask / "partial").iterdir()) == []
+
+
+def test_a_pull_clears_a_file_in_the_place_of_its_partial(cask: Path, source: Path) -> None:
+    """The same, one level up."""
+    key = hashlib.sha256(CONTENT).hexdigest()
+    with ModelCache(cask) as cache:
+        open_root(cask)
+        (cask / "partial" / key).write_bytes(b"x")
+        [snapshot] = cache.pull(f"{source.as_uri()}#sha256={key}")
+        assert snapshot.path.read_bytes() == CONTENT
+
+
+def test_a_partial_with_folders_in_it_is_swept(cache: ModelCache, cask: Path, source: Path) -> None:
+    """By the next pull of what is held, as any other."""
+    key = hashlib.sha256(CONTENT).hexdigest()
+    (cask / "partial" / key / "journal" / "below").mkdir(parents=True)
+    cache.pull(f"{source.as_uri()}#sha256={key}")
+    assert list((cask / "partial").iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_hashing_what_is_no_file_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """It may have become one between the look and the reading; nothing waits for a pipe's other end."""
+    make(tmp_path / "x")
+    with pytest.raises(StorageError):
+        blobs.hash_blob(tmp_path / "x")
+    with pytest.raises(StorageError):
+        blobs.hash_all(tmp_path / "x", ("blake3",))
+
+
+@pytest.mark.parametrize("size", [0, 1, (4 << 20) - 1, 4 << 20, (4 << 20) + 1])
+def test_a_file_of_any_size_is_hashed_whole(tmp_path: Path, size: int) -> None:
+    """In blocks, the last one short."""
+    content = (CONTENT * (size // len(CONTENT) + 1))[:size]
+    (tmp_path / "x").write_bytes(content)
+    assert blobs.hash_blob(tmp_path / "x") == blake3(content).hexdigest()
+
+
+def test_a_name_that_means_other_bytes_than_its_manifest_says_is_not_served(
+    cache: ModelCache, cask: Path, source: Path, tmp_path: Path
+) -> None:
+    """One flipped bit in the catalog could do it; the link and the manifest are the witnesses."""
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"other")
+    cache.pull(other.as_uri())
+    cache.close()
+    with contextlib.closing(sqlite3.connect(cask / "catalog.db")) as catalog:
+        catalog.execute("UPDATE entry SET blob_id = (SELECT max(id) FROM blob)")
+        catalog.commit()
+    with pytest.raises(CorruptStoreError, match="run: modelcask rebuild"):
+        cache.lookup(source.as_uri())
+    cache.rebuild()
+    found = cache.lookup(source.as_uri())
+    assert found is not None
+    assert found.read_bytes() == CONTENT
+
+
+def test_what_is_held_but_damaged_is_told_as_such(cache: ModelCache, source: Path, blob: Path) -> None:
+    """All known files are held, so it is not a part that is missing."""
+    flip(blob)
+    with pytest.raises(NotCachedError, match=r"is held, but damaged \(1 of 1 files\); run: modelcask pull"):
+        cache.get_path(source.as_uri())
+
+
+def test_other_bytes_than_a_pin_names_are_told_as_such(cache: ModelCache, source: Path) -> None:
+    """They are whole and sound; they are only not what was asked for."""
+    with pytest.raises(NotCachedError, match="is held with other bytes than the pin; run: modelcask pull"):
+        cache.get_path(f"{source.as_uri()}#sha256={'0' * 64}")
 
 
 def test_a_lost_file_is_missing_until_it_is_back(cache: ModelCache, source: Path, blob: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import fcntl
 import os
 import stat
@@ -32,9 +33,18 @@ ALLOWED = {
     "locks.py: os.ftruncate": "the note of who holds a lock",
     "locks.py: os.pwrite": "the same",
     "locks.py: .unlink": "a lock file that is deleted with its lock",
+    "reserve.py: os.open": "the reserve is cut where the catalog, which knows no step, meets a full disk",
+    "reserve.py: os.ftruncate": "the same",
     "store/sessions.py: os.pwrite": "a lease, on the way of every lookup: one write of one line",
+    "store/sessions.py: os.ftruncate": "a lease for which the disk has no room",
+    "store/room.py: os.open": "what a pull has reserved: it goes with a session, and nothing is lost with it",
+    "store/room.py: open for writing": "the same",
+    "store/room.py: os.write": "the same",
+    "store/room.py: .rename": "the same",
+    "store/room.py: .unlink": "the same",
     "store/system.py: os.posix_fallocate": "how a step of fs.py is done on this system",
     "store/system.py: os.ftruncate": "the same",
+    "store/system.py: os.pwrite": "the same",
     "catalog/upgrade.py: os.open": "the catalog's file is made private before SQLite opens it",
     "catalog/upgrade.py: os.fchmod": "the same",
     "catalog/upgrade.py: .mkdir": "copies of the catalog, which SQLite itself writes, before an upgrade",
@@ -164,6 +174,7 @@ CALLS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "make_folder": lambda folder: lambda: fs.make_folder("x", folder / "new"),
     "close_to_others": with_open_folder,
     "create": lambda folder: lambda: fs.create("x", folder / "new"),
+    "occupy": with_file(lambda path, fd: fs.occupy("x", path, fd, 10)),
     "preallocate": with_file(lambda path, fd: fs.preallocate("x", path, fd, 10)),
     "write_at": with_file(lambda path, fd: fs.write_at("x", path, fd, [b"abc"], 0)),
     "truncate": with_file(lambda path, fd: fs.truncate("x", path, fd, 10)),
@@ -172,6 +183,7 @@ CALLS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "link": with_file(lambda path, _: fs.link("x", path, path.with_name("second"))),
     "rename": with_file(lambda path, _: fs.rename("x", path, path.with_name("second"))),
     "unlink": with_file(lambda path, _: fs.unlink("x", path)),
+    "clear": with_file(lambda path, _: fs.clear("x", path)),
     "remove_folder": with_folder,
     "sync_folder": lambda folder: lambda: fs.sync_folder("x", folder),
     "write_atomic": lambda folder: lambda: fs.write_atomic("x", folder / "new", b"abc"),
@@ -286,6 +298,10 @@ def test_what_cannot_be_opened_for_another_reason_is_an_error(tmp_path: Path) ->
         fs.symlink_below("x", tmp_path, "n" * 300, "target")
 
 
+def mount_of(path: Path) -> Path:
+    return next(one for one in (path, *path.parents) if one.is_mount())
+
+
 @pytest.mark.parametrize(("number", "error"), [(28, StoreFullError), (122, StoreFullError), (5, StorageError)])
 def test_an_error_of_the_system_becomes_one_that_says_what_to_do(
     tmp_path: Path, number: int, error: type[Exception]
@@ -297,3 +313,32 @@ def test_an_error_of_the_system_becomes_one_that_says_what_to_do(
     if isinstance(caught.value, StoreFullError):
         assert caught.value.needed == 1000
         assert caught.value.available > 0
+        assert str(mount_of(tmp_path)) in str(caught.value)
+
+
+def test_a_disk_that_may_not_be_written_is_called_read_only(tmp_path: Path) -> None:
+    """Not a matter of permissions, nor of a failing disk: the next step is a mount or another place."""
+    with pytest.raises(StorageError, match=r"mounted read-only.*MODELCASK_HOME"), fs.translated(tmp_path / "file"):
+        raise OSError(errno.EROFS, "x")
+
+
+def test_clearing_a_name_takes_whatever_has_it(tmp_path: Path) -> None:
+    """A folder with all in it, a pipe, a link and not what it points to; what is not there is no error."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "folder" / "below" / "link").symlink_to(outside)
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder", "pipe", "none"):
+        fs.clear("x", tmp_path / name)
+        assert not os.path.lexists(tmp_path / name)
+    assert outside.read_bytes() == b"precious"
+
+
+def test_what_is_occupied_is_taken_from_the_disk(tmp_path: Path) -> None:
+    """Its blocks are there, so that cutting it gives them back."""
+    fd = fs.create("x", tmp_path / "file")
+    fs.occupy("x", tmp_path / "file", fd, 1 << 20)
+    assert os.fstat(fd).st_blocks * 512 >= 1 << 20
+    os.close(fd)

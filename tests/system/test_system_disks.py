@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 import modelcask
 from behaviours import Chunked
+from modelcask.reserve import RESERVE_BYTES
 from origin import Origin
 from system.command import run
 
 DISK_BYTES = 24 << 20
+LARGE_BYTES = 400 << 20
+"""Room enough for a reserve to be made."""
 CONTENT = os.urandom(64 << 20)
 
 FACTS = re.compile(r"(\d+) (?:bytes needed|available|missing)")
@@ -59,6 +63,100 @@ def small(tmp_path: Path) -> str:
     path = tmp_path / "small.gguf"
     path.write_bytes(b"GGUF" * 1000)
     return path.as_uri()
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def large(request: pytest.FixtureRequest, mount: Mount, tmp_path: Path) -> Path:
+    """A disk that counts blocks in its own way: one in memory, and one of a kind that people have."""
+    if request.param == "tmpfs":
+        return mount("large", "-t", "tmpfs", "-o", f"size={LARGE_BYTES}", "tmpfs")
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(LARGE_BYTES)
+    make = shutil.which("mkfs.ext4") or "/sbin/mkfs.ext4"
+    if subprocess.run([make, "-q", "-m", "0", image], capture_output=True, check=False).returncode:
+        pytest.skip("making a file system takes mkfs.ext4")
+    return mount("large", "-o", "loop", str(image))
+
+
+def fill_up(disk: Path) -> Path:
+    """Take the last byte of a disk; return the file that has it."""
+    filler = disk / "filler"
+    with filler.open("ab", buffering=0) as file:
+        for size in (64 << 20, 1 << 20, 64 << 10, 4096):
+            with suppress(OSError):
+                while True:
+                    end = file.seek(0, os.SEEK_END)
+                    os.posix_fallocate(file.fileno(), end, size)
+        with suppress(OSError):
+            while True:
+                file.write(b"x")
+    return filler
+
+
+@pytest.fixture
+def full(large: Path, small: str, tmp_path: Path) -> tuple[Path, str, str]:
+    """A root on a disk without a free byte, and two models in it; nobody has it open."""
+    root, other = large / "cask", tmp_path / "other.gguf"
+    other.write_bytes(b"GGUF" + os.urandom(4 << 20))
+    assert run("--home", root, "pull", small, other.as_uri()).code == 0
+    fill_up(large)
+    room = os.statvfs(large)
+    assert room.f_bavail == 0
+    return root, small, other.as_uri()
+
+
+def test_on_a_full_disk_all_that_is_held_is_found(full: tuple[Path, str, str]) -> None:
+    """Each command in a process of its own, as a person would try one after the other."""
+    root, small, other = full
+    for _ in range(2):
+        assert run("--home", root, "path", small).path.read_bytes() == b"GGUF" * 1000
+        assert run("--home", root, "path", other).code == 0
+        assert len(run("--home", root, "ls", "-q").out.splitlines()) == 3
+        assert run("--home", root, "show", small).code == 0
+        ended = run("--home", root, "verify")
+        assert ended.code == 0, ended.err
+
+
+def test_on_a_full_disk_doctor_says_what_is_wrong(full: tuple[Path, str, str]) -> None:
+    """Too little room, and how to get more. A rebuild, which takes more, is not advised."""
+    ended = run("--home", full[0], "doctor")
+    assert ended.code == 1
+    [line] = [line for line in ended.out.splitlines() if line.startswith("failure")]
+    assert "room" in line
+    assert "modelcask rm" in line
+    assert "rebuild" not in ended.out
+
+
+def test_a_full_disk_is_freed_by_removing(full: tuple[Path, str, str]) -> None:
+    """Also after many lookups: these leave enough of the reserve. What stays is found, what went can be had again."""
+    root, small, other = full
+    for _ in range(5):
+        assert run("--home", root, "path", small).code == 0
+    ended = run("--home", root, "rm", "-y", other)
+    assert (ended.code, ended.out) == (0, "freed 4.2 MB\n"), ended.err
+    assert run("--home", root, "path", other).code == 3
+    assert run("--home", root, "path", small).code == 0
+    (root.parent / "filler").unlink()
+    assert run("--home", root, "pull", other).code == 0
+    assert run("--home", root, "verify").code == 0
+    assert (root / "reserve").stat().st_size == RESERVE_BYTES
+
+
+def test_a_root_without_a_reserve_says_that_the_disk_is_full(full: tuple[Path, str, str]) -> None:
+    """As one that an older modelcask made: one typed error, and all is well again once something else has gone."""
+    root, small, other = full
+    (root / "reserve").unlink()
+    filler = fill_up(root.parent)
+    for arguments in (["rm", "-y", other], ["path", small]):
+        ended = run("--home", root, *arguments)
+        assert ended.code in {0, 5}
+        if ended.code:
+            assert "not enough space" in ended.error
+            assert "rebuild" not in ended.error
+    filler.unlink()
+    assert run("--home", root, "path", small).code == 0
+    assert run("--home", root, "verify").code == 0
 
 
 def blobs(root: Path) -> list[Path]:
@@ -121,6 +219,16 @@ def frozen(tmp_path: Path, mount: Mount, small: str) -> Path:
     folder = mount("frozen", "--bind", str(cask.parent))
     mount("frozen", "-o", "remount,bind,ro")
     return folder / "cask"
+
+
+def test_doctor_reports_a_root_that_may_not_be_written(frozen: Path) -> None:
+    """It is a finding like others: exit 1, and the rest is told too."""
+    ended = run("--home", frozen, "doctor")
+
+    assert ended.code == 1, ended.err
+    failures = [line for line in ended.out.splitlines() if line.startswith("failure")]
+    assert any("mounted read-only" in line for line in failures)
+    assert not any("rebuild" in line for line in failures)
 
 
 @pytest.mark.parametrize("command", ["path", "pull", "show", "verify"])

@@ -45,7 +45,7 @@ def run_as_nobody(outside: Path, *arguments: str, root: Path | None = None) -> E
     return run(*arguments, prefix=AS_NOBODY, env=env, cwd=outside)
 
 
-@pytest.mark.parametrize("command", ["path", "pull", "verify", "rm", "doctor"])
+@pytest.mark.parametrize("command", ["path", "pull", "verify", "rm"])
 def test_another_users_root_is_one_line(outside: Path, command: str) -> None:
     """Nothing of it is told or changed: exit 10, and the line names the root."""
     theirs = outside / "cask"
@@ -60,6 +60,19 @@ def test_another_users_root_is_one_line(outside: Path, command: str) -> None:
     assert "ermission" in ended.error
     assert ended.err.count("\n") == 1
     assert listing(theirs) == before
+
+
+def test_another_users_root_is_a_finding_of_doctor(outside: Path) -> None:
+    """Of the store it tells that one failure and nothing else."""
+    theirs = outside / "cask"
+    with modelcask.ModelCache(theirs) as cache:
+        cache.pull((outside / "model.gguf").as_uri())
+    ended = run_as_nobody(outside, "doctor", root=theirs)
+
+    assert ended.code == 1, ended.err
+    [failure] = [line for line in ended.out.splitlines() if line.startswith("failure")]
+    assert str(theirs) in failure
+    assert "permission denied" in failure
 
 
 def test_a_second_user_has_a_root_of_his_own(outside: Path) -> None:

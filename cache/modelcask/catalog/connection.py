@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
     Raises:
         sqlite3.Error: see :func:`translated`.
+        CorruptStoreError: what stands in the place of one of its files is none.
     """
     return _connect(path, "ro", (*_SAFE, "query_only = ON"))
 
@@ -54,6 +56,10 @@ def connect_writer(path: Path, *, create: bool = False, foreign_keys: bool = Tru
 
 
 def _connect(path: Path, mode: str, pragmas: Iterable[str]) -> sqlite3.Connection:
+    for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(os.stat(part).st_mode):  # noqa: PTH116 - as in lookup.py
+                raise CorruptStoreError(f"{part} is no file; run: modelcask rebuild")  # a pipe would keep us waiting
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -81,21 +87,23 @@ def translated(path: Path) -> Iterator[None]:
             raise
         raise ours from error
     except UnicodeDecodeError as error:
-        raise CorruptStoreError(f"the catalog {path} is damaged (text that is none); run: modelcask rebuild") from error
+        raise _damaged(path, "text that is none") from error
 
 
 def translate(error: BaseException | None, path: Path) -> CacheError | None:  # noqa: PLR0911 - one a kind
     """Return our error for one of SQLite's, None for one that only a mistake in this program can cause."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
-        return None
+        # Raised by Python's module itself, which gives it no code and shows the bytes.
+        undecodable = str(error).startswith("Could not decode to UTF-8")
+        return _damaged(path, "text that is none") if undecodable else None
     primary = code & 0xFF  # the rest tells where in SQLite it arose
     if primary in _DAMAGED or (primary == sqlite3.SQLITE_ERROR and str(error).startswith("no such ")):
-        return CorruptStoreError(f"the catalog {path} is damaged ({error}); run: modelcask rebuild")
+        return _damaged(path, str(error))
     if primary in _HELD:
         return BusyError(f"the catalog {path}")
     if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _free_bytes(path) < WAL_LIMIT_BYTES):
-        return StoreFullError(WAL_LIMIT_BYTES, _free_bytes(path), where=str(path.parent))
+        return StoreFullError(0, _free_bytes(path), where=str(path.parent))
     if primary == sqlite3.SQLITE_ERROR:
         return None
     if not os.access(path.parent, os.W_OK):
@@ -104,6 +112,10 @@ def translate(error: BaseException | None, path: Path) -> CacheError | None:  # 
             "or set MODELCASK_HOME to a folder of your own"
         )
     return StorageError(f"the catalog {path} cannot be used ({error}); check its permissions and its disk")
+
+
+def _damaged(path: Path, how: str) -> CorruptStoreError:
+    return CorruptStoreError(f"the catalog {path} is damaged ({how}); run: modelcask rebuild")
 
 
 def _free_bytes(path: Path) -> int:

@@ -23,6 +23,7 @@ from modelcask import locks
 from modelcask.catalog import schema
 from modelcask.catalog.connection import WAL_LIMIT_BYTES, connect_reader, connect_writer
 from modelcask.catalog.engine import make_engine, sql_translated
+from modelcask.catalog.rows import SENSELESS, senseless
 from modelcask.errors import CacheError, SchemaVersionError
 from modelcask.layout import Layout
 
@@ -50,6 +51,8 @@ class Database:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self.reserve = layout.reserve
+        """Of what room a write that finds the disk full may be done again."""
         self._path = layout.catalog
         self._closed = False
         self._prepare()
@@ -70,10 +73,18 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection inside one read transaction: all its statements see the same rows."""
+        """Give a connection inside one read transaction: all its statements see the same rows.
+
+        What they come to is made a value inside the block, where a row that makes no sense is told as damage.
+        """
         self._hold_schema()
         with sql_translated(self._path), self._reader.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            except CacheError:
+                raise  # some are ValueErrors too
+            except SENSELESS as error:
+                raise senseless(error) from error
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -146,6 +157,6 @@ class Database:
                     cursor.execute(f"PRAGMA {pragma}")
                     cursor.fetchall()
                 cursor.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the second: a message that quotes damaged text
             # What was committed is safe in the log, so this is no failure of the write that came before.
             _log.warning("the catalog's log could not be copied; the next write tries again: %s", error)

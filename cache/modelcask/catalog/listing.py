@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true
 
 from modelcask.catalog import tables as t
+from modelcask.catalog.globs import to_like, to_regex
 from modelcask.catalog.rows import LOCAL_STORE, SnapshotRow
 from modelcask.types import ReplicaState, TrustLevel
 
@@ -18,8 +18,8 @@ _STRENGTH: Final = {level: rank for rank, level in enumerate(TrustLevel)}
 
 def read_snapshots(connection: Connection, pattern: str | None) -> list[SnapshotRow]:
     """Return the snapshots whose source matches a glob, in no order."""
-    matching = true() if pattern is None else t.Source.uri.like(_like(pattern), escape="\\")
-    exact = re.compile(".*" if pattern is None else _regex(pattern), re.DOTALL)
+    matching = true() if pattern is None else t.Source.uri.like(to_like(pattern), escape="\\")
+    exact = to_regex("*" if pattern is None else pattern)
     damaged = case(
         (and_(t.Entry.blob_id.is_not(None), or_(t.Replica.id.is_(None), t.Replica.state.in_(_DAMAGED))), 1),
         else_=0,
@@ -95,12 +95,3 @@ def _read_trust(connection: Connection, matching: ColumnElement[bool]) -> dict[i
     for found in levels.values():
         found.sort(key=_STRENGTH.__getitem__)
     return levels
-
-
-def _like(pattern: str) -> str:
-    """Return the LIKE pattern of a glob: its own wildcards escaped, ours put in their place."""
-    return re.sub(r"[\\%_]", r"\\\g<0>", pattern).replace("*", "%").replace("?", "_")
-
-
-def _regex(pattern: str) -> str:
-    return "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern)

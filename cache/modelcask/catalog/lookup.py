@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from modelcask.catalog.connection import connect_reader, translate, translated
-from modelcask.catalog.rows import LOCAL_STORE, to_entry, to_stamp
+from modelcask.catalog.rows import LOCAL_STORE, believing, to_entry, to_number, to_stamp, to_text
 from modelcask.catalog.schema import Version, read_version
 from modelcask.digest import Digest
 from modelcask.errors import CorruptStoreError, StorageError
 from modelcask.layout import Layout
+from modelcask.reserve import with_reserve
 from modelcask.types import Entry, ReplicaState, StatStamp, TrustLevel
 
 
@@ -57,10 +58,11 @@ _BYTES: Final = f"""\
 JOIN blob ON blob.id = entry.blob_id
 JOIN replica ON replica.blob_id = blob.id AND replica.store = '{LOCAL_STORE}'
 """
+# That a ref and its revision have one source is asked, though it is always so: damage must not lead elsewhere.
 FILE_BY_REF: Final = f"""\
 {_FOUND} FROM source
 JOIN ref ON ref.source_id = source.id AND ref.name = :ref
-JOIN revision ON revision.id = ref.revision_id
+JOIN revision ON revision.id = ref.revision_id AND revision.source_id = source.id
 JOIN entry ON entry.revision_id = revision.id AND entry.path = coalesce(nullif(:path, ''), ref.entrypoint)
 {_BYTES} WHERE source.uri = :source
 """
@@ -88,10 +90,14 @@ JOIN replica ON replica.blob_id = blob.id AND replica.store = '{LOCAL_STORE}'
 WHERE digest.value = :value AND digest.algorithm = 'sha256' AND digest.origin = 'computed'
 ORDER BY revision.fetched_at DESC, revision.id DESC, entry.path LIMIT 1
 """
+IS_BLAKE3: Final = "SELECT 1 FROM blob WHERE blake3 = :value"
+IS_COMPUTED: Final = """\
+SELECT 1 FROM digest WHERE value = :value AND algorithm = :algorithm AND origin = 'computed' LIMIT 1
+"""
 REVISION_BY_REF: Final = """\
 SELECT revision.id, revision.key, revision.listed, ref.entrypoint FROM source
 JOIN ref ON ref.source_id = source.id AND ref.name = :ref
-JOIN revision ON revision.id = ref.revision_id
+JOIN revision ON revision.id = ref.revision_id AND revision.source_id = source.id
 WHERE source.uri = :source
 """
 REVISION_BY_KEY: Final = """\
@@ -151,6 +157,9 @@ class LookupReader:
 
     def has_schema(self) -> bool:
         """Say whether the catalog exists and needs no upgrade. If not, opening the Catalog sees to it."""
+        return with_reserve(self._layout.reserve, self._has_schema)
+
+    def _has_schema(self) -> bool:
         with self._guard, translated(self._path):
             version = self._renew()
             return version is not None and not version.old
@@ -184,21 +193,24 @@ class LookupReader:
         rows = self._rows(statement, {"source": source, "value": digest.value, "path": path})
         return _found(rows[0]) if rows else None
 
+    def knows(self, digest: Digest) -> bool:
+        """Say whether some blob has this digest, computed from its bytes, in whatever state and from any source."""
+        if digest.algorithm == "blake3":
+            return bool(self._rows(IS_BLAKE3, {"value": digest.value}))
+        return bool(self._rows(IS_COMPUTED, {"value": digest.value, "algorithm": digest.algorithm}))
+
     def find_revision(self, source: str, *, ref: str | None, revision: str | None) -> FoundRevision | None:
         """Return the revision that a ref points to, or the one with a key; None if it is not known."""
         if revision is not None:
             rows = self._rows(REVISION_BY_KEY, {"source": source, "revision": revision})
         else:
             rows = self._rows(REVISION_BY_REF, {"source": source, "ref": ref})
-        if not rows:
-            return None
-        number, key, listed, entrypoint = rows[0]
-        return FoundRevision(number, key, bool(listed), entrypoint)
+        return _found_revision(rows[0]) if rows else None
 
     def list_files(self, revision_id: int, prefix: str = "") -> list[tuple[Entry, Found | None]]:
         """Return every known entry at or below ``prefix``, by path, each with what is held of it."""
         rows = self._rows(FILES, {"id": revision_id, "prefix": prefix})
-        return [(to_entry(row[:7]), _found_in_list(row)) for row in rows]
+        return [_listed(row) for row in rows]
 
     def close(self) -> None:
         """Close the connection. Safe to call twice; a later lookup opens it again."""
@@ -211,6 +223,9 @@ class LookupReader:
             self._connection = None
 
     def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        return with_reserve(self._layout.reserve, self._query, statement, values)
+
+    def _query(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with self._guard:
             try:
                 version = self._renew()
@@ -263,19 +278,28 @@ class LookupReader:
         self._guard = threading.Lock()  # another thread of the parent's may have held it
 
 
+@believing
 def _found(row: Sequence[Any]) -> Found:
     revision, path, blake3, size_bytes, state, *stamp, trust = row
     return Found(
-        revision,
-        path,
+        to_text(revision),
+        to_text(path),
         Digest("blake3", blake3.hex()),
-        size_bytes,
+        to_number(size_bytes),
         ReplicaState(state),
         to_stamp(stamp),
         TrustLevel(trust),
     )
 
 
-def _found_in_list(row: Sequence[Any]) -> Found | None:
+@believing
+def _listed(row: Sequence[Any]) -> tuple[Entry, Found | None]:
     path, _, blake3, _, _, _, trust, revision, size_bytes, state, *stamp = row
-    return None if state is None else _found((revision, path, blake3, size_bytes, state, *stamp, trust))
+    found = None if state is None else _found((revision, path, blake3, size_bytes, state, *stamp, trust))
+    return to_entry(row[:7]), found
+
+
+@believing
+def _found_revision(row: Sequence[Any]) -> FoundRevision:
+    number, key, listed, entrypoint = row
+    return FoundRevision(number, to_text(key), bool(listed), to_text(entrypoint))

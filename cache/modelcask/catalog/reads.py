@@ -9,20 +9,28 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, literal, select
 from sqlalchemy.orm import aliased
 
+from modelcask.catalog import history
 from modelcask.catalog import tables as t
+from modelcask.catalog.attempts import open_sessions
 from modelcask.catalog.database import Database
 from modelcask.catalog.engine import batches
 from modelcask.catalog.listing import read_snapshots
 from modelcask.catalog.lookup import Found
 from modelcask.catalog.rows import (
     LOCAL_STORE,
+    AttemptRow,
     BlobRow,
     Counts,
+    Outcome,
     RevisionRow,
     RevisionState,
     SnapshotRow,
+    Statistics,
+    believing,
     to_entry,
+    to_number,
     to_stamp,
+    to_text,
 )
 from modelcask.digest import Digest
 from modelcask.types import Entry, ReplicaState, TrustLevel
@@ -84,6 +92,7 @@ _IN_SOURCE: Final = (
 _BLOB_BY_NAME: Final = _Named(_BLOBS)
 _BLOB_BY_NAME_IN_SOURCE: Final = _Named(_BLOBS.where(_IN_SOURCE))
 _BLOBS_BY_NUMBER: Final = _BLOBS.where(t.Blob.id.in_(bindparam("numbers", expanding=True)))
+_BLOBS_BY_BLAKE3: Final = _BLOBS.where(t.Blob.blake3.in_(bindparam("values", expanding=True)))
 _USES_BY_NAME: Final = _Named(
     select(t.Source.uri, t.Revision.key, t.Entry.path)
     .select_from(t.Blob)
@@ -113,6 +122,15 @@ class CatalogReader:
             return None
         with self._database.read() as connection:
             return next(_to_blobs(_BLOB_BY_NAME.execute(connection, digest)), None)
+
+    def find_blobs(self, digests: Collection[Digest]) -> dict[Digest, BlobRow]:
+        """Return those of the blobs with these BLAKE3 that are recorded, whatever their state."""
+        found: dict[Digest, BlobRow] = {}
+        with self._database.read() as connection:
+            for batch in batches(list(digests)):
+                values = {"values": [digest.value for digest in batch]}
+                found |= {row.digest: row for row in _to_blobs(connection.execute(_BLOBS_BY_BLAKE3, values))}
+        return found
 
     def find_blob_in_source(self, source: str, digest: Digest) -> BlobRow | None:
         """Return the blob with this computed digest among those that this source's entries refer to.
@@ -146,7 +164,8 @@ class CatalogReader:
             statement, wanted = statement.join(t.Revision, here), t.Entry.path == path
         else:
             statement = statement.join(t.Ref, and_(t.Ref.source_id == t.Source.id, t.Ref.name == ref))
-            statement = statement.join(t.Revision, t.Revision.id == t.Ref.revision_id)
+            here = and_(t.Revision.id == t.Ref.revision_id, t.Revision.source_id == t.Source.id)
+            statement = statement.join(t.Revision, here)
             wanted = t.Entry.path == (path or t.Ref.entrypoint)
         statement = (
             statement.join(t.Entry, and_(t.Entry.revision_id == t.Revision.id, wanted))
@@ -155,11 +174,11 @@ class CatalogReader:
         )
         with self._database.read() as connection:
             row = connection.execute(statement).first()
-        if row is None:
-            return None
-        key, found, blake3, size_bytes, state, *stamp, trust = row
-        digest = Digest("blake3", blake3.hex())
-        return Found(key, found, digest, size_bytes, ReplicaState(state), to_stamp(stamp), TrustLevel(trust))
+            if row is None:
+                return None
+            key, found, blake3, size_bytes, state, *stamp, trust = row
+            digest = Digest("blake3", blake3.hex())
+            return Found(key, found, digest, size_bytes, ReplicaState(state), to_stamp(stamp), TrustLevel(trust))
 
     def find_revision(self, source: str, *, ref: str | None = None, revision: str | None = None) -> RevisionRow | None:
         """Return the revision that a ref points to, or the one with a key; None if it is not known."""
@@ -171,18 +190,18 @@ class CatalogReader:
         statement = statement.join(t.Source, t.Source.id == t.Revision.source_id).where(t.Source.uri == source)
         with self._database.read() as connection:
             row = connection.execute(statement).first()
-        if row is None:
-            return None
-        return RevisionRow(
-            row.id,
-            source,
-            row.key,
-            bool(row.listed),
-            RevisionState(row.state),
-            row.entrypoint,
-            row.fetched_at,
-            row.last_used_at,
-        )
+            if row is None:
+                return None
+            return RevisionRow(
+                row.id,
+                source,
+                to_text(row.key),
+                bool(row.listed),
+                RevisionState(row.state),
+                to_text(row.entrypoint),
+                to_number(row.fetched_at),
+                to_number(row.last_used_at),
+            )
 
     def list_entries(self, revision_id: int) -> list[Entry]:
         """Return every known entry of a revision, by path; ``blob`` says which are held."""
@@ -209,7 +228,10 @@ class CatalogReader:
         ``digest`` is its BLAKE3 or one computed from its bytes.
         """
         with self._database.read() as connection:
-            return sorted((uri, key, path) for uri, key, path in _USES_BY_NAME.execute(connection, digest))
+            return sorted(
+                (to_text(uri), to_text(key), to_text(path))
+                for uri, key, path in _USES_BY_NAME.execute(connection, digest)
+            )
 
     def iter_blobs(self, states: Collection[ReplicaState] | None = None) -> Iterator[BlobRow]:
         """Yield every blob, the oldest proof first, those never proved before all.
@@ -262,6 +284,45 @@ class CatalogReader:
             known,
         )
 
+    def list_attempts(
+        self,
+        is_alive: Callable[[str], bool],
+        *,
+        pattern: str | None = None,
+        outcomes: Collection[Outcome] | None = None,
+        since: int | None = None,
+        limit: int | None = None,
+    ) -> list[AttemptRow]:
+        """Return the attempts that fit, the newest first. What a dead process left open is told as interrupted.
+
+        Args:
+            is_alive: says of a session's name whether its process may live.
+            pattern: a glob over the whole URI or the whole path, with ``*`` and ``?``; None for all.
+            outcomes: only those that ended so; None for all, those that go on included.
+            since: only those that began then or later, in UTC microseconds.
+            limit: at most so many.
+        """
+        dead = self._dead_sessions(is_alive)
+        with self._database.read() as connection:
+            return history.read_attempts(connection, dead, pattern=pattern, outcomes=outcomes, since=since, limit=limit)
+
+    def statistics(self, is_alive: Callable[[str], bool], *, since: int | None = None) -> Statistics:
+        """Return what the attempts since then came to, and what the store saves now.
+
+        Args:
+            is_alive: says of a session's name whether its process may live.
+            since: only attempts that began then or later, in UTC microseconds; None for all that are kept.
+        """
+        dead = self._dead_sessions(is_alive)
+        with self._database.read() as connection:
+            return history.read_statistics(connection, dead, since)
+
+    def _dead_sessions(self, is_alive: Callable[[str], bool]) -> list[str]:
+        with self._database.read() as connection:
+            sessions = open_sessions(connection)
+        # Asked before the rows are read again: what the dead had committed by then is seen there.
+        return [session for session in sessions if not is_alive(session)]
+
     def quick_check(self) -> str | None:
         """Return the first damage that SQLite finds in the file's structure, None if there is none."""
         with self._database.read() as connection:
@@ -277,8 +338,12 @@ class CatalogReader:
 def _to_blobs(rows: Iterable[Row[*tuple[Any, ...]]]) -> Iterator[BlobRow]:
     """Make blobs of rows of ``_BLOBS``: one for each computed digest, those of one blob together."""
     for _, group in groupby(rows, key=lambda row: row.id):
-        of_one = list(group)
-        blake3, size_bytes, state, *stamp, verified_at, _, _, _ = of_one[0]
-        name = Digest("blake3", blake3.hex())
-        others = (Digest(row.algorithm, row.value.hex()) for row in of_one if row.algorithm is not None)
-        yield BlobRow(name, size_bytes, (name, *others), ReplicaState(state), to_stamp(stamp), verified_at)
+        yield _to_blob(list(group))
+
+
+@believing
+def _to_blob(rows: Sequence[Row[*tuple[Any, ...]]]) -> BlobRow:
+    blake3, size_bytes, state, *stamp, verified_at, _, _, _ = rows[0]
+    name = Digest("blake3", blake3.hex())
+    others = (Digest(row.algorithm, row.value.hex()) for row in rows if row.algorithm is not None)
+    return BlobRow(name, to_number(size_bytes), (name, *others), ReplicaState(state), to_stamp(stamp), verified_at)

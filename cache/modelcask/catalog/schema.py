@@ -19,6 +19,7 @@ from modelcask import locks
 from modelcask.catalog.connection import connect_reader, translated
 from modelcask.errors import BusyError, CorruptStoreError, SchemaVersionError
 from modelcask.layout import Layout
+from modelcask.reserve import with_reserve
 
 HEAD: Final = "0001"
 """The newest version this program knows: the last file in ``migrations/``."""
@@ -64,7 +65,7 @@ def hold(layout: Layout) -> tuple[locks.Lock, Version]:
     while True:
         held = locks.lock(layout.schema_lock, shared=True, timeout_s=_LOCK_TIMEOUT_S)
         try:
-            version = find_version(layout.catalog)
+            version = with_reserve(layout.reserve, find_version, layout.catalog)
             if version is not None and not version.old:
                 version.check_readable()
                 return held, version
@@ -113,7 +114,7 @@ def _upgrade(layout: Layout) -> None:
         # The note in the lock file is of its last exclusive holder, and these hold it shared: not to be shown.
         raise BusyError("the catalog's older version", holder="another modelcask that still runs") from error
     try:
-        version = find_version(layout.catalog)
+        version = with_reserve(layout.reserve, find_version, layout.catalog)
         if version is None or version.old:
             from modelcask.catalog.upgrade import upgrade  # noqa: PLC0415 - brings in SQLAlchemy and Alembic
 

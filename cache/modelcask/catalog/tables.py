@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from modelcask.catalog.rows import LOCAL_STORE, RevisionState
+from modelcask.catalog.rows import LOCAL_STORE, Outcome, RevisionState
 from modelcask.types import ReplicaState, TrustLevel
 
 # SQLite's STRICT tables know the word INTEGER only, and only an INTEGER PRIMARY KEY is the row's own number.
@@ -318,7 +318,7 @@ class Attempt(Base):
 
     __tablename__ = "attempt"
     __table_args__ = (
-        _one_of("outcome", ("done", "failed", "cancelled", "interrupted")),
+        _one_of("outcome", Outcome),
         CheckConstraint("(finished_at IS NULL) = (outcome IS NULL)", name="finished"),
         CheckConstraint("bytes_fetched >= 0 AND bytes_reused >= 0", name="bytes"),
         Index(None, "started_at"),

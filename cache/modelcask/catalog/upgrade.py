@@ -14,6 +14,7 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 
 from modelcask import locks
 from modelcask.catalog.connection import connect_reader, connect_writer, translated
@@ -49,7 +50,12 @@ def upgrade(layout: Layout, found: str | None, wanted: str) -> None:
             config = Config()
             config.set_main_option("script_location", SCRIPTS.replace("%", "%%"))
             config.attributes["connection"] = connection
-            command.upgrade(config, wanted)
+            try:
+                command.upgrade(config, wanted)
+            except CommandError as error:
+                raise CorruptStoreError(
+                    f"the catalog {layout.catalog} says a version that never was; run: modelcask rebuild"
+                ) from error
             if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
                 raise CorruptStoreError(
                     f"the catalog {layout.catalog} has rows that refer to nothing; run: modelcask rebuild"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenacity import RetryCallState, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from modelcask.errors import RemoteChangedError, TransferError
 
@@ -21,8 +21,15 @@ def wait_s(state: RetryCallState) -> float:
     return max(_backoff(state), asked_s or 0.0)
 
 
-def reason(state: RetryCallState) -> str:
+def wait_after(failures: int, error: BaseException) -> float:
+    """Return what :func:`wait_s` does, for the ``failures``-th failure in a row."""
+    state = RetryCallState(AsyncRetrying(), None, (), {})
+    state.attempt_number = failures
+    state.set_exception((type(error), error, error.__traceback__))
+    return wait_s(state)
+
+
+def reason(error: BaseException | None, wait: float) -> str:
     """Return why the try failed and when the next one comes, for a person."""
-    error = state.outcome and state.outcome.exception()
     # Messages end with the caller's next step after a semicolon; here the next step is ours.
-    return f"{str(error).partition('; ')[0]}; trying again in {state.upcoming_sleep:.0f} s"
+    return f"{str(error).partition('; ')[0]}; trying again in {wait:.0f} s"

@@ -1,18 +1,18 @@
-"""What to ask a server for next, and what its answer means for the bytes at hand: pure functions, no I/O.
+"""What a server's answer means for the bytes at hand: pure functions, no I/O.
 
 The protocol is RFC 9110: sections 13.1.5 (If-Range), 14 (ranges), 15.3.7 (206) and 15.5.17 (416). Everything
 here serves one rule: **two bodies are joined only with proof that they are parts of one object.** Proof is a
 strong ETag that the server repeats, or a strong digest that the source promised, which the store checks at the
-end. Without either, every answer starts at zero.
+end. Without either, every answer starts at zero. Which bytes to ask for is ``plan``'s to say.
 
 What an answer leads to::
 
-    206                    unit, start, end, total, length and ETag are as asked → Accept at the front
+    206                    unit, start, end, total, length and ETag are as asked → Accept
                            anything not as asked, or not asked for, or multipart → Refuse
                            another total → wrong size (below); another ETag → Fail, RemoteChangedError
-    200                    Accept at zero: the object changed, or the server does not do ranges
+    200                    Accept as a whole: the object changed, or the server does not do ranges
     200 + Content-Range    read as what it says: some model hubs answer a Range with 200 and the rest
-    416 ``bytes */front``  Finished, with the same proof as a 206
+    416 ``bytes */start``  Finished, with the same proof as a 206
     416 otherwise          Fail, RemoteChangedError
     another status         Fail, ``status.status_error``
 
@@ -35,7 +35,7 @@ from modelcask.errors import (
     ResponseError,
     SizeMismatchError,
 )
-from modelcask.net.status import status_error
+from modelcask.net.status import is_unasked_page, page_error, status_error
 from modelcask.printable import SafeURL, display
 from modelcask.types import RemoteFile
 
@@ -43,11 +43,6 @@ _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]+"')
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII | re.IGNORECASE)
 _CURRENT_SIZE = re.compile(r"bytes \*/(\d{1,19})", re.ASCII | re.IGNORECASE)
-_MODEL_NAME = re.compile(
-    r".+\.(?:bin|ckpt|gguf|ggml|h5|json|keras|model|msgpack|np[yz]|onnx|pkl|pth?|safetensors|tflite)",
-    re.IGNORECASE | re.DOTALL,
-)
-_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 _MULTIPART: Final = "multipart/byteranges"
 
 
@@ -68,20 +63,29 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One GET: from ``offset`` to the end, the whole file without a Range header at zero."""
+    """One GET: the bytes from ``offset`` to ``end``, to the file's end if that is None.
+
+    The whole file is asked for without a Range header: a server that does not do ranges never notices.
+    """
 
     offset: int
+    end: int | None = None
     etag: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers that ask for it."""
-        if self.offset == 0:
+        if self.is_whole:
             return {}
-        headers = {"Range": f"bytes={self.offset}-"}
+        headers = {"Range": f"bytes={self.offset}-{'' if self.end is None else self.end - 1}"}
         if self.etag is not None:
             headers["If-Range"] = self.etag
         return headers
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it asks for the whole file."""
+        return self.offset == 0 and self.end is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +117,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Write this answer's body from ``offset``; at zero, throw away what is at hand first."""
+    """Write this answer's body."""
 
-    offset: int
     held: Held
     """What the bytes at hand are a part of from now on."""
+    whole: bool = False
+    """Whether it brings the file from its start to its end, whatever was asked: throw away what is at hand first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,25 +158,12 @@ def strong(etag: str | None) -> str | None:
 
 def may_resume(file: RemoteFile, held: Held) -> bool:
     """Say whether bytes at hand may be joined to those of a later answer."""
-    return held.etag is not None or _proven_by_digest(file)
-
-
-def next_request(file: RemoteFile, held: Held, front: int) -> Request | Finished:
-    """Return what to ask for when ``front`` bytes are at hand.
-
-    An empty file is asked for like any other: a server that announces zero bytes is often just wrong.
-    """
-    too_long = held.total is not None and front > held.total
-    if front == 0 or too_long or not may_resume(file, held):
-        return Request(0)
-    if front == held.total:
-        return Finished()
-    return Request(front, held.etag)
+    return held.etag is not None or proven_by_digest(file)
 
 
 def judge(file: RemoteFile, held: Held, request: Request, answer: Answer) -> Action:
     """Return what ``answer`` to ``request`` means for the bytes at hand, which are a part of ``held``."""
-    if answer.status == _UNSATISFIABLE and request.offset:
+    if answer.status == _UNSATISFIABLE and not request.is_whole:
         return _judge_unsatisfiable(file, held, request, answer)
     if answer.status not in {_OK, _PARTIAL}:
         return Fail(status_error(answer.status, answer.headers, answer.url))
@@ -191,23 +183,15 @@ def wrong_size(file: RemoteFile, announced: int, found: int) -> CacheError:
 def _judge_whole(file: RemoteFile, answer: Answer) -> Action:
     size, length = file.size_bytes, answer.length
     fits = size is None or length is None or length == size
-    is_page = answer.media_type in _PAGES and _MODEL_NAME.fullmatch(file.path) is not None
-    if is_page and not (fits and file.digests):
-        return Fail(
-            ResponseError(
-                f"{answer.url} answered with a web page instead of {display(file.path)}: it may want a login, or "
-                "the URI names a page and not the file; open it in a browser",
-                status=answer.status,
-                retryable=False,
-            )
-        )
+    if is_unasked_page(answer.headers, file.path, promised=fits and bool(file.digests)):
+        return Fail(page_error(answer.url, file.path, answer.status))
     if size is not None and length is not None and length != size:
         return Fail(wrong_size(file, size, length))
     etag, promised = strong(answer.headers.get("ETag")), strong(file.etag)
     if not file.digests and promised and etag and etag != promised:
         # These bytes would be published as the revision that was resolved, and that is another one.
         return Fail(_changed(file, "its ETag is not the one it was resolved with"))
-    if size is None and length is None and not answer.chunked and not _proven_by_digest(file):
+    if size is None and length is None and not answer.chunked and not proven_by_digest(file):
         error = ConnectionInterruptedError(
             f"{answer.url} does not say how long {display(file.path)} is, so a lost connection would look like its "
             "end; pin its digest with #sha256=… and pull again"
@@ -215,7 +199,7 @@ def _judge_whole(file: RemoteFile, answer: Answer) -> Action:
         error.retryable = False
         return Fail(error)
     # Not the promised ETag where this body came without: what follows would not be proved to belong to it.
-    return Accept(0, Held(length if size is None else size, etag))
+    return Accept(Held(length if size is None else size, etag), whole=True)
 
 
 def _judge_part(file: RemoteFile, held: Held, request: Request, answer: Answer, content_range: str) -> Action:
@@ -225,15 +209,16 @@ def _judge_part(file: RemoteFile, held: Held, request: Request, answer: Answer, 
     start, end, total = (int(number) for number in match.groups())
     if answer.status == _OK and (start, end) == (0, total - 1):
         return _judge_whole(file, answer)
-    as_asked = request.offset > 0 and (start, end) == (request.offset, total - 1)
-    if not as_asked or answer.length not in {None, total - start}:
-        asked = f"bytes {request.offset}-" if request.offset else "the whole file"
+    last = total - 1 if request.end is None else min(request.end, total) - 1
+    as_asked = not request.is_whole and (start, end) == (request.offset, last)
+    if not as_asked or answer.length not in {None, end + 1 - start}:
+        asked = "the whole file" if request.is_whole else request.headers["Range"].replace("=", " ")
         return _refuse(file, answer, f"it brings bytes {start}-{end} of {total}, asked for was {asked}")
     if (other := _other_object(file, held, answer)) is not None:
         return other
     if held.total not in {None, total}:
         return Fail(wrong_size(file, held.total or 0, total))
-    return Accept(start, Held(total, held.etag or strong(answer.headers.get("ETag"))))
+    return Accept(Held(total, held.etag or strong(answer.headers.get("ETag"))))
 
 
 def _judge_unsatisfiable(file: RemoteFile, held: Held, request: Request, answer: Answer) -> Action:
@@ -255,12 +240,13 @@ def _other_object(file: RemoteFile, held: Held, answer: Answer) -> Action | None
         return None  # without an ETag to compare, next_request resumed because a digest will tell
     if etag is not None:
         return Fail(_changed(file, "its ETag is not the one that the bytes at hand came with"))
-    if _proven_by_digest(file):
+    if proven_by_digest(file):
         return None
     return _refuse(file, answer, "it does not repeat the ETag, and there is no digest to prove the joint")
 
 
-def _proven_by_digest(file: RemoteFile) -> bool:
+def proven_by_digest(file: RemoteFile) -> bool:
+    """Say whether wrong bytes of a file would be found out."""
     return any(digest.strong for digest in file.digests)
 
 

@@ -26,7 +26,7 @@ from importlib.metadata import version
 from typing import Final, Self
 
 import aiohttp
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from modelcask.config import Settings
@@ -76,6 +76,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         credential: Credential | None = None,
         allow_http: bool = False,
+        shortcut: object = None,
     ) -> AsyncIterator[Response]:
         """Yield the answer to a GET or HEAD, redirects followed, whatever its status.
 
@@ -88,6 +89,8 @@ class Client:
             headers: of ``Accept``, ``If-None-Match``, ``If-Range``, ``Range`` and ``User-Agent`` only.
             credential: sent to hops of its own origin only.
             allow_http: allow plain http to other machines for this request: its content is pinned.
+            shortcut: where the redirects of ``url`` led before (:attr:`Response.shortcut`): asked at once, under the
+                same rules as if they had been followed again.
 
         Raises:
             OfflineError: the settings forbid the network; nothing was connected.
@@ -101,7 +104,8 @@ class Client:
                 f"{SafeURL(url)} needs the network, but offline mode is on; leave out --offline or MODELCASK_OFFLINE"
             )
         status = 0
-        first = hop = policy.read_url(url)
+        first = policy.read_url(url)
+        hop = shortcut if isinstance(shortcut, URL) else first
         for _ in range(policy.MAX_HOPS + 1):
             policy.check_plain_http(hop, allowed=allow_http or self._settings.allow_http)
             answer = await self._send(
@@ -114,7 +118,7 @@ class Client:
                 status = answer.status
                 if status not in policy.REDIRECTS:
                     _check_encoding(answer)
-                    yield Response(answer, self._clock)
+                    yield Response(answer, self._clock, shortcut=None if hop is first else hop)
                     return
                 hop = policy.next_hop(hop, answer.headers.get("Location"), status=status)
                 await _drain(answer)
@@ -189,16 +193,20 @@ class Client:
 class Response:
     """One answer: its status, its headers, and its body once, as it arrives."""
 
-    __slots__ = ("_answer", "_clock", "headers", "status", "url")
+    __slots__ = ("_answer", "_clock", "headers", "shortcut", "status", "url")
 
     status: int
     headers: CIMultiDictProxy[str]
     url: SafeURL
     """Where it came from after all redirects; safe to show."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, clock: Callable[[], float]) -> None:
+    shortcut: object
+    """Where redirects have led, None if there were none; for another request of the same URL only."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, clock: Callable[[], float], *, shortcut: object = None) -> None:
         self._answer = answer
         self._clock = clock
+        self.shortcut = shortcut
         self.status = answer.status
         self.headers = answer.headers
         self.url = SafeURL(str(answer.url))
@@ -238,7 +246,8 @@ class Response:
             body += chunk
             if len(body) > limit_bytes:
                 raise ResponseError(
-                    f"{self.url} answered with more than the {limit_bytes:,} bytes that such an answer may have",
+                    f"{self.url} answered with more than the {limit_bytes:,} bytes that such an answer may have; "
+                    "check that the URI or HF_ENDPOINT names what you mean",
                     status=self.status,
                     retryable=False,
                 )
@@ -271,14 +280,15 @@ def _user_agent() -> str:
     return f"modelcask/{version('modelcask')}"
 
 
-def _headers(given: Mapping[str, str] | None, credential: Credential | None, url: URL) -> dict[str, str]:
-    headers = {"User-Agent": _user_agent()}
+def _headers(given: Mapping[str, str] | None, credential: Credential | None, url: URL) -> CIMultiDict[str]:
+    headers = CIMultiDict({"User-Agent": _user_agent()})
+    if credential is not None and policy.may_carry(credential, url):
+        headers.update(credential.headers)
+    # What the request itself asks for comes last: a caller's User-Agent may not change what a Hub answers.
     for name, value in (given or {}).items():
         if name.lower() not in _CARRIED:
             raise ValueError(f"the header {name} would go to every hop: secrets travel as a Credential")
         headers[name.title()] = value
-    if credential is not None and policy.may_carry(credential, url):
-        headers["Authorization"] = credential.value
     headers["Accept-Encoding"] = "identity"
     return headers
 
@@ -293,7 +303,8 @@ def _check_encoding(answer: aiohttp.ClientResponse) -> None:
     encoded = content not in {"", "identity"} or transfer not in {"", "identity", "chunked"}
     if encoded and 200 <= answer.status <= 299:  # noqa: PLR2004 - the class of success
         raise ResponseError(
-            f"{SafeURL(str(answer.url))} sends the file compressed although that was declined",
+            f"{SafeURL(str(answer.url))} sends the file compressed although that was declined; tell its owner, or "
+            "pull it from another source",
             status=answer.status,
             retryable=False,
         )

@@ -22,6 +22,7 @@ from modelcask.types import Credential
 MAX_HOPS: Final = 10
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
+_BY_HAND: Final = "open it in a browser, and pull from the address of the download itself"
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?", re.ASCII | re.IGNORECASE)
 # Everything printable stays as the server wrote it, since a signature covers the exact spelling. A backslash is
@@ -40,7 +41,7 @@ def read_url(text: str) -> URL:
             raise ValueError("characters that no URL may hold")  # noqa: TRY301 - the parser would drop some of them
         return _checked(URL(text, encoded=True))
     except ValueError as error:
-        raise PolicyError(f"{SafeURL(text)} cannot be requested: the URL is malformed") from error
+        raise PolicyError(f"{SafeURL(text)} cannot be requested: the URL is malformed; check its spelling") from error
 
 
 def next_hop(current: URL, location: str | None, *, status: int) -> URL:
@@ -52,14 +53,19 @@ def next_hop(current: URL, location: str | None, *, status: int) -> URL:
     """
     here = SafeURL(str(current))
     if not location or not location.strip():
-        raise ResponseError(f"{here} redirects without saying where", status=status, retryable=False)
+        raise ResponseError(f"{here} redirects without saying where; {_BY_HAND}", status=status, retryable=False)
     try:
         target = URL(quote(location.strip().encode("utf-8", "surrogateescape"), safe=_KEPT), encoded=True)
         hop = _checked(current.join(target))
     except ValueError as error:
-        raise ResponseError(f"{here} redirects to what is no URL", status=status, retryable=False) from error
+        raise ResponseError(
+            f"{here} redirects to what is no URL; {_BY_HAND}", status=status, retryable=False
+        ) from error
     if current.scheme == "https" and hop.scheme == "http":
-        raise PolicyError(f"{here} redirects from https to plain http ({SafeURL(str(hop))}): refused")
+        raise PolicyError(
+            f"{here} redirects from https to plain http ({SafeURL(str(hop))}): refused; if you trust that place, "
+            "pull from it by its own URL"
+        )
     return hop
 
 
@@ -166,9 +172,10 @@ class SpeedFloor:
 def _checked(url: URL) -> URL:
     shown = SafeURL(str(url))
     if url.scheme not in _PORTS:
-        raise PolicyError(f"{shown} cannot be requested: {display(url.scheme, 20)!r} is neither https nor http")
+        scheme = display(url.scheme, 20)
+        raise PolicyError(f"{shown} cannot be requested: {scheme!r} is neither https nor http; {_BY_HAND}")
     if url.raw_user is not None or url.raw_password is not None:
-        raise PolicyError(f"{shown} cannot be requested: a user name or password in a URL is refused")
+        raise PolicyError(f"{shown} cannot be requested: a user name or password in a URL is refused; leave it out")
     host = url.raw_host or ""
     if ":" in host and "%" not in host:
         ipaddress.IPv6Address(host)  # ValueError for anything that only looks like one

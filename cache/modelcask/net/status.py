@@ -17,6 +17,8 @@ from modelcask.printable import SafeURL, display
 
 MAX_RETRY_AFTER_S: Final = 300.0
 _RETRYABLE = frozenset({408, 425, 429})
+_PAGES = frozenset({"text/html", "application/xhtml+xml"})
+_PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
 _RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})", re.ASCII)
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d+)?", re.ASCII)
 
@@ -53,10 +55,41 @@ def status_error(
         return _denied(code, status, what, page, says)
     if status in {404, 410}:
         return ModelNotFoundError(what, f"{what}: the source has no such file ({status}){says}; check the name")
-    retryable = status in _RETRYABLE or 500 <= status <= 599  # noqa: PLR2004
-    wait_s = retry_after_s(headers, now=now) if retryable else None
-    hint = "" if wait_s is None else f"; it asks to wait {wait_s:.0f} s"
-    return ResponseError(f"{url} answered {status}{says}{hint}", status=status, retryable=retryable, retry_after=wait_s)
+    if status not in _RETRYABLE and not 500 <= status <= 599:  # noqa: PLR2004 - the class of server errors
+        return ResponseError(
+            f"{url} answered {status}{says}, which is not the file; check the URI, or open it in a browser",
+            status=status,
+            retryable=False,
+        )
+    wait_s = retry_after_s(headers, now=now)
+    when = "later" if wait_s is None else f"in {wait_s:.0f} s, as it asks"
+    return ResponseError(
+        f"{url} answered {status}{says}; try again {when}", status=status, retryable=True, retry_after=wait_s
+    )
+
+
+def is_unasked_page(headers: Mapping[str, str], name: str, *, promised: bool) -> bool:
+    """Say whether a success brings a web page where a file was asked for: a login, an error or a consent in disguise.
+
+    Nearly every answer that is not the file comes so, and the status says 200.
+
+    Args:
+        headers: as for :func:`status_error`.
+        name: the last segment of the path that was asked for; where that names a page, a page is right.
+        promised: whether a digest is known, by a pin or from the source: then the bytes will tell.
+    """
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind in _PAGES and not promised and not name.lower().endswith(_PAGE_SUFFIXES)
+
+
+def page_error(url: SafeURL, name: str, status: int) -> ResponseError:
+    """Return (not raise) the error for a page that :func:`is_unasked_page` found in place of the file ``name``."""
+    return ResponseError(
+        f"{url} is a web page, not the file {display(name)}: it may ask for a login; open it in a browser, and copy "
+        "the address of the download itself, or pin the content with #sha256=…",
+        status=status,
+        retryable=False,
+    )
 
 
 def _missing(code: str, what: str, revision: str | None) -> CacheError:
@@ -73,7 +106,7 @@ def _missing(code: str, what: str, revision: str | None) -> CacheError:
 
 def _denied(code: str, status: int, what: str, page: str, says: str) -> AccessDeniedError:
     if code == "GatedRepo":
-        step = f"is gated: accept its terms at {page} and set HF_TOKEN to a token of that account{says}"
+        step = f"is gated{says}; accept its terms at {page} and set HF_TOKEN to a token of that account"
     elif status == 401:  # noqa: PLR2004 - a status is its own name
         step = f"needs a valid token (401){says}; for a Hub set HF_TOKEN or run: hf auth login"
     else:

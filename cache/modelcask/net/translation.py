@@ -49,14 +49,14 @@ def translated(error: Exception, url: SafeURL) -> CacheError:
                 f"{url}: {'no connection' if early else 'no more bytes'} in time; try again later"
             )
         case aiohttp.InvalidURL():
-            return PolicyError(f"{url} cannot be requested: write its address in full, as four plain numbers")
+            return PolicyError(f"{url} cannot be requested; write its address in full, as four plain numbers")
         case aiohttp.ClientResponseError():
             return _no_answer(error, url)
         case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
-            return ConnectionInterruptedError(f"{url}: the connection ended before the last byte")
+            return ConnectionInterruptedError(f"{url}: the connection ended before the last byte; try again")
         case _:
             reason = display(getattr(error, "strerror", None) or "no reason given")
-            return ConnectionInterruptedError(f"{url}: the connection broke ({reason})")
+            return ConnectionInterruptedError(f"{url}: the connection broke ({reason}); try again")
 
 
 def _unconnected(error: aiohttp.ClientConnectorError, url: SafeURL) -> CacheError:
@@ -74,14 +74,21 @@ def _unconnected(error: aiohttp.ClientConnectorError, url: SafeURL) -> CacheErro
             f"a redirect to {url} leads inside a private network: refused; if you trust that place, "
             "pull from it by its own URL"
         )
-    return ConnectionInterruptedError(f"{url}: no connection ({display(error.os_error.strerror or 'it failed')})")
+    reason = display(error.os_error.strerror or "it failed")
+    return ConnectionInterruptedError(
+        f"{url}: no connection ({reason}); check host, port and network, or try again later"
+    )
 
 
 def _no_answer(error: aiohttp.ClientResponseError, url: SafeURL) -> ResponseError:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return ResponseError(
-            f"{url}: the proxy refused the connection with {error.status}",
+            f"{url}: the proxy refused the connection with {error.status}; check it, or except the host in NO_PROXY",
             status=error.status,
             retryable=error.status >= 500,  # noqa: PLR2004 - the class of server errors
         )
-    return ResponseError(f"{url}: the answer is not valid HTTP", status=error.status, retryable=False)
+    return ResponseError(
+        f"{url}: the answer is not valid HTTP; check scheme and port of the URL, and any proxy on the way",
+        status=error.status,
+        retryable=False,
+    )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from modelcask.config import Settings
 from modelcask.errors import ResponseError
-from modelcask.net.status import status_error
+from modelcask.net import policy
+from modelcask.net.status import is_unasked_page, page_error, status_error
 from modelcask.sources import Wanted
-from modelcask.types import HTTPLocation, RemoteFile, Resolution
+from modelcask.types import Credential, HTTPLocation, RemoteFile, Resolution
 from modelcask.uri import ModelURI
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ _OK = 200
 # RFC 9110, section 8.8.3, without the bytes above ASCII that nobody sends.
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,256}"', re.ASCII)
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
-_MODEL_SUFFIXES = (
-    *(".gguf", ".safetensors", ".bin", ".onnx", ".pt", ".pth", ".ckpt", ".h5", ".keras"),
-    *(".tflite", ".msgpack", ".npz", ".mlmodel", ".ggml", ".llamafile", ".task", ".pte"),
-)
 
 
 class HTTPSource:
@@ -31,10 +28,10 @@ class HTTPSource:
     needs_network = True
 
     def __init__(self, settings: Settings, client: Client | None) -> None:
-        del settings
         if client is None:
             raise ValueError("this source needs a client")
         self._client = client
+        self._headers = settings.access.headers
 
     async def resolve(self, uri: ModelURI, *, wanted: Wanted | None = None) -> Resolution:  # noqa: ARG002 - one file
         """Return the file, its size if the server tells, and its strong ETag, which then is the revision.
@@ -43,7 +40,7 @@ class HTTPSource:
         Without a strong ETag the revision is the pinned sha256, and without that None: the bytes will tell.
 
         Raises:
-            ResponseError: a web page came where a model was named, or the server failed.
+            ResponseError: a web page came where none was named and nothing is pinned, or the server failed.
             CacheError: as :class:`modelcask.sources.Source` and :mod:`modelcask.net` say.
         """
         if uri.fetch_url is None:
@@ -57,9 +54,10 @@ class HTTPSource:
         """Return what the answer says of the file; None for a HEAD that says nothing."""
         pinned = uri.pin is not None
         try:
-            async with self._client.request(method, url, allow_http=pinned) as answer:
+            credential = Credential(policy.origin_of(url), self._headers) if self._headers else None
+            async with self._client.request(method, url, credential=credential, allow_http=pinned) as answer:
                 if answer.status == _OK:
-                    return _read_file(uri, url, answer)
+                    return _read_file(uri, HTTPLocation(url, credential, allow_http=pinned), answer)
                 if method == "GET":
                     raise status_error(answer.status, answer.headers, answer.url, uri=uri.canonical)
         except ResponseError:
@@ -68,22 +66,16 @@ class HTTPSource:
         return None
 
 
-def _read_file(uri: ModelURI, url: str, answer: Response) -> RemoteFile:
-    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in {"text/html", "application/xhtml+xml"} and uri.path.lower().endswith(_MODEL_SUFFIXES):
-        raise ResponseError(
-            f"{answer.url} is a web page, not the file {uri.path}: it may ask for a login; open it in a browser, and "
-            "copy the address of the download itself",
-            status=answer.status,
-            retryable=False,
-        )
+def _read_file(uri: ModelURI, location: HTTPLocation, answer: Response) -> RemoteFile:
+    if is_unasked_page(answer.headers, uri.path, promised=uri.pin is not None):
+        raise page_error(answer.url, uri.path, answer.status)
     length = answer.headers.get("Content-Length", "")
     etag = answer.headers.get("ETag", "").strip()
     return RemoteFile(
         uri.path,
         int(length) if _LENGTH.fullmatch(length) else None,
         () if uri.pin is None else (uri.pin,),
-        HTTPLocation(url, allow_http=uri.pin is not None),
+        location,
         etag if _STRONG_ETAG.fullmatch(etag) else None,
     )
 

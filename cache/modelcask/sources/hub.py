@@ -71,6 +71,8 @@ class HubEntry(msgspec.Struct, frozen=True):
     """The git object's SHA-1; for a large file that of its pointer."""
     size: int | None = None
     lfs: LFS | None = None
+    xet_hash: str | None = msgspec.field(default=None, name="xetHash")
+    """What the Xet storage calls a large file."""
 
 
 class _Revision(msgspec.Struct, frozen=True):
@@ -99,23 +101,29 @@ class Hub:
         self._page = f"{self._endpoint}/{prefix}{uri.repo.id}"
         self._api = f"{self._endpoint}/api/{uri.repo.kind}/{uri.repo.id}"
         self.credential: Credential | None = None
-        """The user's token, bound to this Hub; None without one, or where it would travel in the clear."""
+        """The token and headers, bound to this Hub; None without any, or where they would travel in the clear."""
 
     async def log_in(self) -> None:
-        """Read the user's token as huggingface_hub does: ``HF_TOKEN``, then the token file.
+        """Read the user's token: as given, else as huggingface_hub does: ``HF_TOKEN``, then the token file.
 
         Raises:
             AccessDeniedError: the token cannot be read, or is not one.
         """
-        token = await self._in_thread(_read_token)
-        if token is not None:
-            credential = Credential(self._origin, f"Bearer {token}")
+        access = self._settings.access
+        token = access.token_of("huggingface") or await self._in_thread(_read_token)
+        headers = access.headers if token is None else (*access.headers, ("Authorization", f"Bearer {token}"))
+        if headers:
+            credential = Credential(self._origin, headers)
             if policy.may_carry(credential, policy.read_url(self._endpoint)):
                 self.credential = credential
 
     def file_url(self, commit: str, path: str) -> str:
         """Return the address of one file's bytes."""
         return f"{self._page}/resolve/{commit}/{quote(path)}"
+
+    def xet_access_url(self, commit: str) -> str:
+        """Return the address of tokens for the Xet storage; empty where the user has switched Xet off."""
+        return "" if constants.HF_HUB_DISABLE_XET else f"{self._api}/xet-read-token/{commit}"
 
     def manifest_url(self, tag: str) -> str:
         """Return the address of what llama.cpp is told about a quantisation tag."""
@@ -171,9 +179,10 @@ class Hub:
     def _ask(
         self, method: str, url: str, *, revision: str, form: Mapping[str, str | list[str]] | None = None
     ) -> httpx2.Response:
-        headers = {"Accept-Encoding": "identity", "User-Agent": _user_agent()}
+        headers = httpx2.Headers({"User-Agent": _user_agent()})
         if self.credential is not None:
-            headers["Authorization"] = self.credential.value
+            headers.update(self.credential.headers)
+        headers["Accept-Encoding"] = "identity"
         status = 0
         hop = policy.read_url(url)
         for _ in range(policy.MAX_HOPS + 1):

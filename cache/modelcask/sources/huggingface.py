@@ -15,7 +15,9 @@ A large file promises its SHA-256, a small one its git blob SHA-1.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -26,13 +28,16 @@ from modelcask.errors import InvalidDigestError, ModelNotFoundError, OfflineErro
 from modelcask.printable import display
 from modelcask.relpath import check_no_collisions, check_relpath, fault_of, gguf_parts
 from modelcask.sources import Wanted
-from modelcask.types import HTTPLocation, RemoteFile, Resolution
+from modelcask.types import HTTPLocation, RemoteFile, Resolution, XetLocation
 from modelcask.uri import ModelURI
 
 if TYPE_CHECKING:
     from modelcask.net.client import Client
     from modelcask.sources.hub import Hub, HubEntry
 
+PLAIN_HTTP_BYTES: Final = 50 * 1000**3
+"""Files above this size a Hub serves over Xet alone, or says that it does (huggingface_hub refuses them too)."""
+_XET_HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAX_MANIFEST_BYTES: Final = 4 << 20
 _SHOWN_NAMES: Final = 20
 # The Hub answers llama.cpp with the names of files, and everybody else with a container manifest.
@@ -173,4 +178,13 @@ def _remote_file(hub: Hub, commit: str, entry: HubEntry, *, pinned: bool) -> Rem
         with contextlib.suppress(InvalidDigestError):
             digests = (Digest.parse(promised),)
     location = HTTPLocation(hub.file_url(commit, entry.path), hub.credential, allow_http=pinned)
-    return RemoteFile(entry.path, entry.size, digests, location)
+    xet = _xet_location(hub, commit, entry, location) if entry.lfs is not None and digests else None
+    return RemoteFile(entry.path, entry.size, digests, location, xet=xet)
+
+
+def _xet_location(hub: Hub, commit: str, entry: HubEntry, plain: HTTPLocation) -> XetLocation | None:
+    """Return where a file is that is too large for plain HTTP; None for others, and where the Hub does not say."""
+    access = hub.xet_access_url(commit)
+    if not access or (entry.size or 0) <= PLAIN_HTTP_BYTES or not _XET_HASH.fullmatch(entry.xet_hash or ""):
+        return None
+    return XetLocation(str(entry.xet_hash), replace(plain, url=access))

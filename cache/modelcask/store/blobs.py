@@ -6,9 +6,12 @@ with a sealed file is decided by :func:`decide_placement` from plain data; :func
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -16,7 +19,7 @@ from typing import Final
 from blake3 import blake3
 
 from modelcask.digest import Digest, new_hash
-from modelcask.errors import BusyError, StorageError
+from modelcask.errors import BusyError
 from modelcask.layout import Layout
 from modelcask.store import fs
 from modelcask.store.sealed import SealedFile
@@ -83,13 +86,16 @@ def place(layout: Layout, sealed: SealedFile, state: ReplicaState | None, stamp:
     and comes again. The name becomes visible here, but nobody is told of it before the row is committed (I1).
 
     Raises:
-        BusyError: under the sealed file's path there is another one now.
+        BusyError: another process works here too: under the sealed file's path there is another one now, or the
+            name was taken a moment ago.
     """
     path = layout.blob(sealed.digest)
     placement = decide_placement(state, look(path, sealed.inode, stamp))
     if placement is Placement.LINK:
         _link(sealed, path)
     elif placement is Placement.REPLACE_ORPHAN:
+        if not path.is_file() or path.is_symlink():
+            quarantine(layout, sealed.digest)  # a file cannot be renamed over a folder
         beside = path.with_name(f".{sealed.digest.hex}")
         fs.unlink("blob", beside)
         _link(sealed, beside)
@@ -98,10 +104,11 @@ def place(layout: Layout, sealed: SealedFile, state: ReplicaState | None, stamp:
 
 
 def _link(sealed: SealedFile, target: Path) -> None:
-    # Where locks lie, another process may have put its own unfinished file in the sealed one's place (I7).
+    # Where locks lie, another process may have put its own unfinished file in the sealed one's place, or have given
+    # the blob its name a moment ago (I7).
     if sealed.path.exists():
         if not fs.link("blob", sealed.path, target):
-            raise StorageError(f"{target} appeared while its lock was held; run: modelcask doctor")
+            raise BusyError(f"the blob {target.name}")
         if target.stat(follow_symlinks=False).st_ino == sealed.inode:
             return
         fs.unlink("blob", target)
@@ -109,10 +116,10 @@ def _link(sealed: SealedFile, target: Path) -> None:
 
 
 def quarantine(layout: Layout, digest: Digest) -> Path | None:
-    """Move a blob out of the way and keep it; return where it is, None if it was not there."""
+    """Move what stands under a blob's name out of the way, whatever it is; return where it is kept, None if nothing."""
     path = layout.blob(digest)
     target = _in_quarantine(layout, digest)
-    if not os.path.lexists(path):
+    if not is_taken(layout, digest):
         return None
     fs.rename("quarantine", path, target)
     fs.sync_folder("quarantine", layout.quarantine)
@@ -124,23 +131,43 @@ def _in_quarantine(layout: Layout, digest: Digest) -> Path:
     return layout.quarantine / f"{digest.hex}.{time.time_ns()}"
 
 
+def is_taken(layout: Layout, digest: Digest) -> bool:
+    """Say whether anything stands under a blob's name, a folder or a pipe included."""
+    return os.path.lexists(layout.blob(digest))
+
+
 def remove(layout: Layout, digest: Digest) -> int:
-    """Delete a blob's file after its row is gone (I1); return the bytes freed, 0 if it was not there."""
-    path = layout.blob(digest)
-    try:
-        size = path.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:
+    """Delete a blob's file after its row is gone (I1); return the bytes freed, 0 if it was not there.
+
+    What is no file was never ours: it goes to quarantine.
+    """
+    found = stamp(layout, digest)
+    if found is None:
+        quarantine(layout, digest)
         return 0
-    fs.unlink("blob", path)
-    return size
+    fs.unlink("blob", layout.blob(digest))
+    return found.size_bytes
 
 
 def stamp(layout: Layout, digest: Digest) -> StatStamp | None:
-    """Return the stamp of a blob's file as it is now, None if it is not there or not a file."""
+    """Return the stamp of a blob's file as it is now, None if it is not there or no regular file."""
     try:
-        return StatStamp.of(layout.blob(digest).stat(follow_symlinks=False))
+        found = layout.blob(digest).stat(follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return StatStamp.of(found) if stat.S_ISREG(found.st_mode) else None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    with fs.translated(path):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would keep us waiting
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            yield fd
+        finally:
+            os.close(fd)
 
 
 def hash_blob(path: Path) -> str:
@@ -149,16 +176,20 @@ def hash_blob(path: Path) -> str:
     Raises:
         StorageError: the file cannot be read. That is not corruption: nothing follows for its content.
     """
-    with fs.translated(path):
-        return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+    # Not mapped, though that is no slower: a page that the disk fails to deliver would end the process by a signal.
+    running = blake3(max_threads=blake3.AUTO)
+    block = memoryview(bytearray(_READ_BYTES))
+    with _opened(path) as fd:
+        while length := os.readv(fd, [block]):
+            running.update(block[:length])
+    return running.hexdigest()
 
 
 def hash_all(path: Path, algorithms: tuple[str, ...], progress: Callable[[int], None] | None = None) -> list[Digest]:
     """Return the digests of a file in the order asked for, in one reading."""
-    with fs.translated(path), path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        running = [new_hash(algorithm, size=size) for algorithm in algorithms]
-        while block := file.read(_READ_BYTES):
+    with _opened(path) as fd:
+        running = [new_hash(algorithm, size=os.fstat(fd).st_size) for algorithm in algorithms]
+        while block := os.read(fd, _READ_BYTES):
             for one in running:
                 one.update(block)
             if progress is not None:

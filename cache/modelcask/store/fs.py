@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import random
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -43,12 +44,17 @@ def _step(name: str) -> None:
 
 @contextlib.contextmanager
 def translated(path: Path, needed: int = 0) -> Iterator[None]:
-    """Turn an OSError on ``path`` into an error of ours."""
+    """Turn an OSError on ``path`` into an error of ours; ``needed`` bytes, 0 where nobody knows how much it will be."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise StoreFullError(needed, free_bytes(path), where=str(path.parent)) from error
+            raise StoreFullError(needed, free_bytes(path), where=str(_mount_of(path))) from error
+        if error.errno == errno.EROFS:
+            raise StorageError(
+                f"{path}: the file system is mounted read-only; mount it writable, "
+                "or set MODELCASK_HOME to a folder that is"
+            ) from error
         raise StorageError(f"{path}: {error.strerror or error}; check the disk, then run: modelcask doctor") from error
 
 
@@ -60,6 +66,12 @@ def free_bytes(path: Path) -> int:
     return room.f_bavail * room.f_frsize
 
 
+def _mount_of(path: Path) -> Path:
+    while not path.is_mount() and path != path.parent:
+        path = path.parent
+    return path
+
+
 def make_folder(what: str, path: Path) -> bool:
     """Make a folder, 0700 whatever the umask, if it is not there; say whether it is new."""
     with translated(path):
@@ -68,7 +80,9 @@ def make_folder(what: str, path: Path) -> bool:
             path.mkdir(mode=FOLDER_MODE)
         except FileExistsError:
             if not path.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+                raise StorageError(
+                    f"{path} is no folder, and one belongs there; move it away, then run the command again"
+                ) from None
             return False
         path.chmod(FOLDER_MODE)
         return True
@@ -99,9 +113,10 @@ def reopen(path: Path) -> int | None:
     """
     try:
         sealed = not path.lstat().st_mode & stat.S_IWUSR
-        fd = os.open(path, (os.O_RDONLY if sealed else os.O_RDWR) | os.O_NOFOLLOW | os.O_CLOEXEC)
+        access = os.O_RDONLY if sealed else os.O_RDWR
+        fd = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would keep us waiting
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ELOOP, errno.EACCES}:
+        if error.errno in {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EISDIR}:
             return None
         raise StorageError(f"{path}: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -117,9 +132,16 @@ def preallocate(what: str, path: Path, fd: int, size_bytes: int) -> None:
         system.preallocate(fd, size_bytes)
 
 
+def occupy(what: str, path: Path, fd: int, size_bytes: int) -> None:
+    """Take blocks of the disk for an empty file for certain, not only by its length."""
+    with translated(path, size_bytes):
+        _step(f"{what}.occupy")
+        system.occupy(fd, size_bytes)
+
+
 def write_at(what: str, path: Path, fd: int, buffers: Sequence[bytes | bytearray | memoryview], offset: int) -> int:
     """Write all the buffers one behind the other at ``offset``; return the offset after them."""
-    with translated(path, sum(map(len, buffers))):
+    with translated(path):
         _step(f"{what}.write")
         left = [memoryview(buffer) for buffer in buffers]
         while left:
@@ -182,6 +204,16 @@ def unlink(what: str, path: Path) -> None:
     with translated(path):
         _step(f"{what}.unlink")
         path.unlink(missing_ok=True)
+
+
+def clear(what: str, path: Path) -> None:
+    """Remove whatever has a name where a plain file of ours belongs, a folder with all that is in it."""
+    with translated(path):
+        _step(f"{what}.clear")
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def remove_folder(what: str, path: Path) -> bool:

@@ -1,50 +1,41 @@
 """An ingest: one file on its way into the store, invisible until it is published.
 
-Bytes are written and hashed while they arrive, in two threads beside the event loop: one writes, feeds BLAKE3
-and the segment's check; the other feeds SHA-256 and whatever else the source promised. Each works on blocks of
-1 MiB; at most ``_BLOCKS_AHEAD`` of them wait for each, so memory is bounded by about 8 MiB a file.
+Bytes arrive in any order, in streams. Two threads beside the event loop take them in blocks: one writes them, checks
+and claims their segments; the other computes the digests of the whole file (``front_hash``). What is claimed
+survives the process (``partial``, ``journal``).
 
-A hash's state cannot be saved, so an ingest that is taken up again hashes its prefix anew, checking each
-segment against the journal on the way. Starting over makes a new inode and never truncates the old one: where
-file locks lie, another process may still be writing to it (I7).
+A hash's state cannot be saved, so an ingest that is taken up again is hashed anew from its start, while the bytes that
+are missing arrive.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import stat
+import contextlib
+import threading
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from blake3 import blake3
 
-from modelcask.digest import Digest, new_hash
-from modelcask.errors import (
-    BusyError,
-    CacheError,
-    DigestMismatchError,
-    SizeMismatchError,
-    StorageError,
-)
+from modelcask.errors import CacheError, DigestMismatchError, SizeMismatchError, StorageError
 from modelcask.layout import Layout
-from modelcask.store import fs, journal, system
+from modelcask.ranges import ByteRange
+from modelcask.store.front_hash import FrontHash
 from modelcask.store.journal import Identity, Segment
-from modelcask.store.local_file import LocalFile, open_local
-from modelcask.store.sealed import SealedFile, discard_partial
+from modelcask.store.lanes import BLOCK_BYTES, Lanes
+from modelcask.store.local_file import open_local
+from modelcask.store.partial import Partial
+from modelcask.store.sealed import SealedFile
+from modelcask.store.stream import Block, Stream
 
-BLOCK_BYTES: Final = 1 << 20
 SEGMENT_BYTES: Final = 8 << 20
 CHECKPOINT_S: Final = 2.0
-_BLOCKS_AHEAD: Final = 4
-_SMALL_BYTES: Final = 16 << 10
-"""Chunks below this are copied together: a block of a million chunks would cost a hundred times its size."""
 
-_log = logging.getLogger("modelcask.store")
+_T = TypeVar("_T")
 
 
 class Ingest:
@@ -54,247 +45,151 @@ class Ingest:
     has arrived for the next attempt.
     """
 
-    def __init__(self, layout: Layout, key: str, identity: Identity, *, name: str, reserve: bool = True) -> None:
-        self._folder = layout.partial(key)
-        self._data = self._folder / "data"
-        self._meta = self._folder / "meta"
-        self._journal = self._folder / "journal"
+    def __init__(
+        self,
+        layout: Layout,
+        key: str,
+        identity: Identity,
+        *,
+        name: str,
+        lanes: Lanes,
+        reserve: bool = True,
+        grow: Callable[[int], None] | None = None,
+    ) -> None:
+        """Prepare; ``grow`` is asked, in a thread, before bytes are written up to an offset, and may refuse."""
+        self.lanes = lanes
+        self._grow = grow
+        self._partial = Partial(layout.partial(key), identity, reserve=reserve)
         self._identity = identity
         self._name = name
-        self._reserve = reserve
-        self._fd = -1
-        self._others = sorted({"sha256"} | {digest.algorithm for digest in identity.digests} - {"blake3"})
-        self._pools: list[ThreadPoolExecutor] = []
-        self._abandoned = False
+        self._writing, self._hashing = lanes.take()
+        self._finished = False
         self._reset()
 
     def _reset(self) -> None:
-        self._front = 0
-        self.resumed_bytes = 0
-        self._block: list[memoryview | bytearray] = []
-        self._block_size = 0
-        self._pending: tuple[deque[Future[None]], deque[Future[None]]] = (deque(), deque())
-        self._whole = blake3()
-        size = self._identity.size_bytes
-        # git-sha1 begins with the size: where the source promises one, it also tells the size
-        usable = [algorithm for algorithm in self._others if algorithm != "git-sha1" or size is not None]
-        self._hashes = {algorithm: new_hash(algorithm, size=size) for algorithm in usable}
-        self._segment = blake3()
-        self._segment_start = 0
-        self._unsynced: list[Segment] = []
+        self.held = self._partial.written.copy()
+        """The bytes that have been taken: on the disk, or on their way. Changed on the event loop only."""
+        self.resumed_bytes = self.held.size_bytes
+        self._streams: set[Stream] = set()
+        self._error: Exception | None = None
         self._checkpoint: Future[None] | None = None
         self._checkpointed_at = time.monotonic()
-        self._has_meta = False
-        self._stopped = False
-        self._resumable = self._identity.resumable
-        self._unwritable = False
-        """Whether a sync failed: the kernel may go on showing bytes that never reached the disk."""
+        self._hash_anew()
 
-    @property
-    def front(self) -> int:
-        """How many bytes from the start have been taken."""
-        return self._front
+    def _hash_anew(self) -> None:
+        size = self._identity.size_bytes
+        wanted = {"sha256"} | {digest.algorithm for digest in self._identity.digests} - {"blake3"}
+        # git-sha1 begins with the size: where the source promises one, it also tells the size
+        usable = sorted(name for name in wanted if name != "git-sha1" or size is not None)
+        self._hash = FrontHash(self._hashing, usable, size, self._partial.read)
+        self._hash.follow(self._partial.written)
 
     async def __aenter__(self) -> Self:
-        """Open the ingest; a kept prefix is checked and hashed, and ``front`` stands behind it."""
-        self._pools = [ThreadPoolExecutor(1, "modelcask-write"), ThreadPoolExecutor(1, "modelcask-hash")]
+        """Open the ingest; what an earlier attempt kept is checked, and is in ``held`` then."""
         try:
-            await asyncio.wrap_future(self._pools[0].submit(self._open))
+            await self._aside(self._partial.open)
         except BaseException:
-            self._abandoned = True  # hashing a kept prefix may take minutes; a cancelled pull does not wait for it
-            self._close()
+            await self._alone(self._partial.close)
             raise
+        self._reset()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Keep what has arrived, unless the ingest was finished or dropped."""
-        try:
-            if self._fd >= 0:
-                await asyncio.wrap_future(self._pools[0].submit(self._keep))
-        finally:
-            self._close()
+        for stream in list(self._streams):
+            stream.close()
+        if not self._finished:
+            await self._alone(self._partial.keep)
 
-    def _open(self) -> None:
-        fs.make_folder("partial", self._folder)
-        fd = fs.reopen(self._data) if journal.same_content(self._meta, self._identity) else None
-        if fd is None:
-            self._start_over()
-            return
-        self._fd = fd
-        self._has_meta = True
-        found = os.fstat(fd)
-        self._rehash(journal.contiguous(journal.read(self._journal)))
-        sealed = not found.st_mode & stat.S_IWUSR
-        if sealed and self._front != found.st_size and not self._abandoned:
-            # Its process died between sealing and recording it. Nobody may write to it any more (I2), so it is
-            # taken up as a whole or not at all.
-            self._start_over()
+    # Waiting for threads.
 
-    def _start_over(self) -> None:
-        self._release()
-        for path in (self._journal, self._meta, self._data):
-            fs.unlink("partial", path)
-        self._reset()
-        try:
-            self._fd = fs.create("partial.data", self._data)
-        except StorageError as error:
-            if isinstance(error.__cause__, FileExistsError):
-                # It was removed a moment ago, under the lock: where locks lie, another process works here too (I7).
-                raise BusyError(f"the unfinished file {self._folder.name}") from error
-            raise
-        if self._identity.size_bytes and self._reserve:
-            try:
-                fs.preallocate("partial.data", self._data, self._fd, self._identity.size_bytes)
-            except CacheError:
-                self._drop()
-                raise
+    async def _aside(self, work: Callable[[threading.Event], _T]) -> _T:
+        """Do what may take long, without holding up the lanes.
 
-    def _rehash(self, claimed: list[Segment]) -> None:
-        limit = self._identity.size_bytes
-        for segment in claimed:
-            if self._abandoned or (limit is not None and segment.end > limit):
-                break
-            starts = range(segment.offset, segment.end, BLOCK_BYTES)
-            blocks = [self._read_back(start, min(BLOCK_BYTES, segment.end - start)) for start in starts]
-            check = blake3()
-            for block in blocks:
-                check.update(block)
-            if check.digest()[:16] != segment.check:
-                break
-            for block in blocks:
-                self._whole.update(block)
-                for running in self._hashes.values():
-                    running.update(block)
-            self._front = self._segment_start = self.resumed_bytes = segment.end
-
-    def _read_back(self, offset: int, length: int) -> bytes:
-        with fs.translated(self._data):
-            return os.pread(self._fd, length, offset)
-
-    async def restart(self) -> None:
-        """Throw the bytes away and begin at zero in a new file."""
-        await self._drain()
-        await asyncio.wrap_future(self._pools[0].submit(self._start_over))
-
-    async def write(self, chunk: bytes) -> None:
-        """Take bytes at the front; returns when there is room for more, not when they are on disk.
-
-        Raises:
-            StoreFullError: the disk is full. What is written stays for the next attempt.
-            StorageError: the disk failed.
+        It uses the descriptor, so it is waited for even when cancelled; its argument tells it then that it is unwanted.
         """
-        view = memoryview(chunk)
-        while view:
-            # Blocks end at multiples of BLOCK_BYTES, so that segments are whole numbers of blocks.
-            room = BLOCK_BYTES - (self._front % BLOCK_BYTES)
-            part, view = view[:room], view[room:]
-            if len(part) >= _SMALL_BYTES:
-                self._block.append(part)
-            elif self._block and isinstance(self._block[-1], bytearray):
-                self._block[-1] += part
-            else:
-                self._block.append(bytearray(part))
-            self._block_size += len(part)
-            self._front += len(part)
-            if len(part) == room:
-                await self._hand_over()
+        abandoned = threading.Event()
+        future = asyncio.wrap_future(self.lanes.aside.submit(work, abandoned))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            abandoned.set()
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            raise
 
-    async def _hand_over(self) -> None:
-        block, self._block = self._block, []
-        offset, self._block_size = self._front - self._block_size, 0
-        writes, hashes = self._pending
-        writes.append(self._pools[0].submit(self._write_block, offset, block))
-        hashes.append(self._pools[1].submit(self._hash_block, block))
-        for lane in self._pending:
-            while lane and (lane[0].done() or len(lane) >= _BLOCKS_AHEAD):
-                await _outcome(lane[0])
-                lane.popleft()
+    async def _alone(self, work: Callable[[], None]) -> None:
+        """Do ``work`` when the lanes are through with this ingest. What is not hashed by now stays so."""
+        hashing = self._hash
 
-    async def _drain(self) -> None:
-        if self._block:
-            await self._hand_over()
-        for lane in self._pending:
-            while lane:
-                await _outcome(lane[0])
-                lane.popleft()
+        def run(_: threading.Event) -> None:
+            hashing.stop()
+            self._writing.submit(_nothing).result()
+            hashing.idle.result()
+            if self._checkpoint is not None:
+                self._checkpoint.exception()
+            work()
 
-    def _hash_block(self, block: list[memoryview | bytearray]) -> None:
-        for running in self._hashes.values():
-            for part in block:
-                running.update(part)
+        await self._aside(run)
 
-    def _write_block(self, offset: int, block: list[memoryview | bytearray]) -> None:
-        if self._stopped:
-            return  # behind a block that failed: nothing may be taken for what follows the one before it
-        self._stopped = True
-        end = fs.write_at("partial.data", self._data, self._fd, block, offset)
-        self._stopped = False
-        for part in block:
-            self._whole.update(part)
-            self._segment.update(part)
-        if end % SEGMENT_BYTES == 0:
-            system.start_write_back(self._fd, self._segment_start, end - self._segment_start)
-            self._close_segment(end)
-            self._start_checkpoint()
+    async def _written(self) -> None:
+        """Return when the bytes of all streams that are closed have come to the file, or raise why they have not."""
+        await asyncio.wrap_future(self._writing.submit(_nothing))
+        if self._error is not None:
+            raise self._error
 
-    def _close_segment(self, end: int) -> None:
-        length = end - self._segment_start
-        if length:
-            self._unsynced.append(Segment(self._segment_start, length, self._segment.digest()[:16]))
-        self._segment = blake3()
-        self._segment_start = end
+    # Taking bytes.
+
+    def stream(self, start: int) -> Stream:
+        """Return a sink for the bytes from ``start`` on. Streams may run side by side, over different bytes."""
+        stream = Stream(self, start)
+        self._streams.add(stream)
+        return stream
+
+    def take(self, stream: Stream, block: Block, *, last: bool) -> None:
+        """Let the lanes write and hash a block. For :class:`Stream`, on the event loop."""
+        fed = self._hash.feed(block.offset, block.parts, block.size, block.let_go) if block.size else False
+        block.holders = 1 + fed
+        self._writing.submit(self._write, stream, block, last)
+        if last:
+            self._streams.discard(stream)
+
+    def _write(self, stream: Stream, block: Block, last: bool) -> None:
+        try:
+            if stream.error is None and self._partial.is_open:
+                self._write_block(stream, block, last=last)
+        except Exception as error:  # noqa: BLE001 - raised where the stream is written to, and by check()
+            stream.error = self._error = error
+        finally:
+            block.let_go()
+
+    def _write_block(self, stream: Stream, block: Block, *, last: bool) -> None:
+        if self._grow is not None and block.size:
+            self._grow(block.offset + block.size)
+        end = self._partial.write(block.offset, block.parts)
+        for part in block.parts:
+            stream.segment.update(part)
+        self._hash.follow(self._partial.written)
+        if (last or end % SEGMENT_BYTES == 0) and end > stream.segment_start:
+            segment = Segment(stream.segment_start, end - stream.segment_start, stream.segment.digest()[:16])
+            stream.segment, stream.segment_start = blake3(), end
+            # What arrives in one short stream gets no journal: most files of a repository would have one for nothing.
+            self._partial.claim(segment, at_once=not last or self._partial.is_claimed)
+            if not last:
+                self._start_checkpoint()
 
     def _start_checkpoint(self) -> None:
         now = time.monotonic()
-        if now - self._checkpointed_at < CHECKPOINT_S or not self._resumable:
+        if now - self._checkpointed_at < CHECKPOINT_S or not self._partial.is_claimed:
             return
         if self._checkpoint is not None:
             if not self._checkpoint.done():
                 return
             self._checkpoint.result()  # a sync that failed is fatal: the next one would succeed without the lost pages
         self._checkpointed_at = now
-        records, self._unsynced = self._unsynced, []
-        # On the hashing thread: the sync must not hold up the writes, and that thread has time to spare.
-        self._checkpoint = self._pools[1].submit(self._claim, records)
-
-    def _claim(self, records: list[Segment]) -> None:
-        try:
-            fs.sync_data("partial.data", self._data, self._fd)
-        except CacheError:
-            self._unwritable = True
-            raise
-        if not self._has_meta:
-            journal.write_meta(self._meta, self._identity)
-            self._has_meta = True
-        journal.append(self._journal, records)
-
-    def _keep(self) -> None:
-        """Claim everything that was written, the odd tail included; drop what no later attempt could use."""
-        if self._checkpoint is not None:
-            self._checkpoint.exception()  # waits
-        if self._front == 0 or not self._resumable or self._unwritable:
-            self._drop()
-            return
-        try:
-            if self._block:
-                self._write_block(self._front - self._block_size, self._block)
-            if self._stopped:
-                self._make_room()
-            else:
-                self._close_segment(self._front)
-            if self._unsynced:
-                self._claim(self._unsynced)
-        except CacheError as error:
-            # The transfer's own error is on its way up and says more; a smaller kept prefix costs time only.
-            _log.warning("%s: not all that arrived could be kept: %s", self._name, error)
-            if self._unwritable:
-                self._drop()
-
-    def _make_room(self) -> None:
-        """Cut off what cannot be claimed: on a full disk the journal needs the room to claim the rest."""
-        if os.fstat(self._fd).st_size < self._segment_start + BLOCK_BYTES and self._unsynced:
-            self._segment_start = self._unsynced.pop().offset
-        fs.truncate("partial.data", self._data, self._fd, self._segment_start)
+        # On the hashing lane: the sync must not hold up the writes.
+        self._checkpoint = self._hashing.submit(self._partial.sync)
 
     async def copy_from(self, path: Path) -> bool:
         """Take the bytes of a local file: by reflink where the file system can, else by copying.
@@ -306,68 +201,74 @@ class Ingest:
             AccessDeniedError: it may not be read.
             StorageError: it cannot be read, or the disk failed.
         """
-        if self._front:
+        if self.held:
             await self.restart()
         with open_local(path) as source:
-            shared = await asyncio.to_thread(self._clone, source)
+            shared = await self._aside(lambda _: self._partial.clone(source))
             if shared:
-                self._resumable = False  # shared in a moment, so there are no segments to claim
-            read = self._read_back if shared else source.read  # what is hashed is what is kept
-            offset = 0
-            while block := await asyncio.to_thread(read, offset, BLOCK_BYTES):
-                if shared:
-                    self._whole.update(block)
-                    await asyncio.to_thread(self._hash_block, [memoryview(block)])
-                    self._front += len(block)
-                else:
-                    await self.write(block)
-                offset += len(block)
-            source.check_unchanged(offset)
+                self.held = self._partial.written.copy()
+                self._hash.follow(self._partial.written)  # what is hashed is what is kept
+                source.check_unchanged(self.held.size_bytes)
+            else:
+                stream = self.stream(0)
+                while block := await asyncio.to_thread(source.read, stream.position, BLOCK_BYTES):
+                    await stream.write(block)
+                stream.close()
+                source.check_unchanged(stream.position)
         return shared
 
-    def _clone(self, source: LocalFile) -> bool:
-        with fs.translated(self._data, source.size_bytes):
-            return system.clone_file(source.fd, self._fd)
+    # Taking back.
 
-    async def finish(self) -> SealedFile:
-        """Check size and every promised digest, then make the file durable and read-only.
+    async def restart(self) -> None:
+        """Throw the bytes away and begin at zero in a new file. No stream may be open."""
+
+        def start_over() -> None:
+            self._partial.start_over()
+            self._reset()
+
+        await self._alone(start_over)
+
+    async def digest_of(self, part: ByteRange) -> bytes:
+        """Return the BLAKE3 of bytes that are held and whose streams are closed."""
+        await self._written()
+        return await self._aside(lambda abandoned: self._partial.blake3(part, abandoned))
+
+    async def forget(self, parts: Iterable[ByteRange]) -> None:
+        """Take bytes back: they are wrong. No stream may be open."""
+        gone = list(parts)
+        for part in gone:
+            self.held.remove(part.start, part.end)
+
+        def forget() -> None:
+            self._partial.forget(gone)
+            self._hash_anew()
+
+        await self._alone(forget)
+
+    # Ending.
+
+    async def check(self) -> CacheError | None:
+        """Return what is wrong with the bytes, now that all have come; None if they are what was promised.
 
         Raises:
-            SizeMismatchError, DigestMismatchError: the bytes are not what was promised; they are thrown away.
+            StoreFullError, StorageError: they could not all be written, or read back.
         """
-        await self._drain()
+        for stream in list(self._streams):
+            stream.close()
+        await self._written()
+        # Shielded: they are not ours to cancel.
+        await asyncio.shield(asyncio.wrap_future(self._hash.idle))
         if self._checkpoint is not None:
-            await _outcome(self._checkpoint)
-        return await asyncio.wrap_future(self._pools[0].submit(self._finish))
+            await asyncio.shield(asyncio.wrap_future(self._checkpoint))
+        if self._hash.error is not None:
+            raise self._hash.error
+        return self._fault()
 
-    def _finish(self) -> SealedFile:
-        computed = {"blake3": Digest("blake3", self._whole.hexdigest())}
-        for algorithm, running in self._hashes.items():
-            computed[algorithm] = Digest(algorithm, running.hexdigest())
-        fault = self._fault(computed)
-        if fault is not None:
-            self._drop()
-            raise fault
-        if os.fstat(self._fd).st_size != self._front:
-            raise StorageError(f"{self._data} has not the length that was written; check the disk")
-        if self._resumable and (self._front >= SEGMENT_BYTES or self._has_meta):
-            # Worth a second small file: killed before the revision is recorded, it need not come again.
-            self._close_segment(self._front)
-            if self._unsynced:
-                self._claim(self._unsynced)
-        inode = os.fstat(self._fd).st_ino
-        fd, self._fd = self._fd, -1
-        try:
-            fs.seal("partial.data", self._data, fd)
-        except CacheError:
-            discard_partial(self._folder)  # its bytes can be read, but nobody knows what of them is on the disk
-            raise
-        return SealedFile(self._data, inode, computed["blake3"], self._front, tuple(computed.values()))
-
-    def _fault(self, computed: dict[str, Digest]) -> CacheError | None:
-        size = self._identity.size_bytes
-        if size is not None and self._front != size:
-            return SizeMismatchError(self._name, size, self._front)
+    def _fault(self) -> CacheError | None:
+        size, found = self._identity.size_bytes, self._hash.hashed_bytes
+        if found != self.held.size_bytes or (size is not None and found != size):
+            return SizeMismatchError(self._name, self.held.size_bytes if size is None else size, found)
+        computed = self._hash.digests()
         for promised in self._identity.digests:
             actual = computed.get(promised.algorithm)
             if actual is None:
@@ -376,27 +277,35 @@ class Ingest:
                 return DigestMismatchError(self._name, str(promised), str(actual))
         return None
 
+    async def finish(self) -> SealedFile:
+        """Check size and every promised digest, then make the file durable and read-only.
+
+        Cancelled while it does so, it ends first, and the next attempt finds a file that lacks nothing.
+
+        Raises:
+            SizeMismatchError, DigestMismatchError: the bytes are not what was promised; they are thrown away.
+        """
+        fault = await self.check()
+        if fault is not None:
+            await self.drop()
+            raise fault
+        sealed = await self._aside(self._seal)
+        self._finished = True
+        return sealed
+
+    def _seal(self, _: threading.Event) -> SealedFile:
+        size = self._hash.hashed_bytes
+        if size >= SEGMENT_BYTES or self._partial.is_claimed:
+            # Worth a second small file: killed before the revision is recorded, it need not come again.
+            self._partial.claim_all()
+        path, inode = self._partial.seal(size)
+        computed = self._hash.digests()
+        return SealedFile(path, inode, computed["blake3"], size, tuple(computed.values()))
+
     async def drop(self) -> None:
         """Throw the bytes away; the ingest is over."""
-        await asyncio.wrap_future(self._pools[0].submit(self._drop))
-
-    def _drop(self) -> None:
-        self._release()
-        discard_partial(self._folder)
-
-    def _close(self) -> None:
-        for pool in self._pools:
-            pool.shutdown(wait=True)
-        self._release()
-
-    def _release(self) -> None:
-        if self._checkpoint is not None:
-            self._checkpoint.exception()  # waits: it uses the descriptor on the other thread
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        await self._alone(self._partial.drop)
 
 
-async def _outcome(work: Future[None]) -> None:
-    # Shielded: cancelling the wait must not take a block out of the queue, for the next one would be taken for it.
-    await asyncio.shield(asyncio.wrap_future(work))
+def _nothing() -> None:
+    """Be behind what a lane was given before."""

@@ -93,6 +93,18 @@ def preallocate(fd: int, size_bytes: int) -> None:
     os.ftruncate(fd, size_bytes)
 
 
+def occupy(fd: int, size_bytes: int) -> None:
+    """Take ``size_bytes`` of the disk for the file, so that they are free again when it is cut.
+
+    Raises:
+        OSError: there is no room, or the file system cannot do it.
+    """
+    if sys.platform == "linux":
+        os.posix_fallocate(fd, 0, size_bytes)
+    else:
+        os.pwrite(fd, os.urandom(size_bytes), 0)  # zeros may be stored as nothing
+
+
 @cache
 def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)

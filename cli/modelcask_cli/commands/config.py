@@ -57,6 +57,9 @@ def _shown(value: object) -> str | int | float | bool | None:
         return modelcask.SafeURL(value)  # the one text among the settings is a URL, and may hold a password
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, tuple):  # the mirrors
+        bases = [(prefix, base) for prefix, found in value for base in found]
+        return " ".join(f"{modelcask.SafeURL(prefix)}={modelcask.SafeURL(base)}" for prefix, base in bases)
     return value if isinstance(value, int | float) else None
 
 

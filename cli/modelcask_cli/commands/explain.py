@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -89,15 +89,25 @@ def _plan(explanation: modelcask.Explanation) -> Iterator[tuple[str, str]]:
     if explanation.planned is None:
         yield "a pull", f"cannot be foretold: {modelcask.display(explanation.reason, 2000)}"
         return
-    held = sum(file.held for file in explanation.planned)
-    here = f"; {words.count(held, 'file')} already here" if held else ""
-    fetched = words.count(len(explanation.planned) - held, "file")
-    size = explanation.bytes_to_fetch
-    yield "a pull", f"fetches {fetched}, {'of unknown size' if size is None else words.size(size)}{here}"
-    for file in explanation.planned[:_MOST_FILES]:
-        mark = "  already here" if file.held else ""
-        yield "", f"{words.size(file.size_bytes):>9}  {modelcask.display(file.path)}{mark}"
-    more = len(explanation.planned) - _MOST_FILES
+    to_fetch = [file for file in explanation.planned if not file.held]
+    here = [file for file in explanation.planned if file.held]
+    yield "a pull", f"fetches {_sum(to_fetch)}" if to_fetch else "fetches nothing"
+    yield from _list(to_fetch)
+    if here:
+        yield "", f"reuses {_sum(here)}: the bytes are here already"
+        yield from _list(here)
+
+
+def _sum(files: Sequence[modelcask.PlannedFile]) -> str:
+    sizes = [file.size_bytes for file in files if file.size_bytes is not None]
+    size = words.size(sum(sizes)) if len(sizes) == len(files) else "of unknown size"
+    return f"{words.count(len(files), 'file')}, {size}"
+
+
+def _list(files: Sequence[modelcask.PlannedFile]) -> Iterator[tuple[str, str]]:
+    for file in files[:_MOST_FILES]:
+        yield "", f"{words.size(file.size_bytes):>9}  {modelcask.display(file.path)}"
+    more = len(files) - _MOST_FILES
     if more > 0:
         yield "", f"and {more:,} more: --json lists all"
 

@@ -33,6 +33,17 @@ _STOPPED = "stopped; what arrived is kept: run the same command to go on"
 @exclude_option
 @click.option("--refresh", is_flag=True, help="Ask the source again even if it is cached.")
 @offline_option
+@click.option("--limit-rate", metavar="SIZE", help="Take at most so many bytes a second in all: 500kB, 20MB.")
+@click.option("--connections", metavar="N", help="Open at most so many connections to one host.")
+@click.option("--max-time", metavar="SECONDS", help="Stop after so many seconds; what has arrived is kept.")
+@click.option(
+    "--mirror",
+    "mirrors",
+    metavar="URL",
+    multiple=True,
+    help="Fetch the bytes from here first, in place of their source's scheme and host; used where the source promises "
+    "a digest that proves them. May be repeated.",
+)
 @click.option("--allow-http", is_flag=True, help="Allow plain http to other machines, without a pinned digest.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line; docs/cli.md lists the fields.")
 @quiet_option
@@ -42,6 +53,10 @@ def command(  # noqa: PLR0917 - click passes them by name
     exclude: tuple[str, ...],
     refresh: bool,
     offline: bool,
+    limit_rate: str | None,
+    connections: str | None,
+    max_time: str | None,
+    mirrors: tuple[str, ...],
     allow_http: bool,
     as_json: bool,
     quiet: bool,
@@ -53,7 +68,14 @@ def command(  # noqa: PLR0917 - click passes them by name
     """
     from modelcask_cli.pulling import Wanted  # noqa: PLC0415 - --help must not pay for asyncio
 
-    settings = load_settings(offline=offline or None, allow_http=allow_http or None)
+    settings = load_settings(
+        offline=offline or None,
+        allow_http=allow_http or None,
+        limit_rate=limit_rate,
+        connections=connections,
+        max_time_s=max_time,
+        mirrors=" ".join(mirrors) or None,
+    )
     wanted = Wanted(uris, include, exclude, refresh=refresh)
     if as_json:
         return _pull_as_json(settings, wanted, quiet=quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
@@ -13,7 +14,8 @@ from rich.text import Text
 
 import modelcask
 from modelcask_cli import words
-from modelcask_cli.progress.tally import ENDED, File, Tally
+from modelcask_cli.progress.above import above
+from modelcask_cli.progress.tally import ENDED, File, Tally, asking
 
 _MOST_BARS: Final = 10
 _NAME_WIDTH: Final = 28
@@ -26,6 +28,7 @@ class Bars:
     def __init__(self, console: Console, tally: Tally | None = None) -> None:
         self._tally = tally or Tally()
         self._shown: dict[int, TaskID] = {}
+        self._asking: dict[str, TaskID] = {}
         # stdout is left alone: it may be a pipe, and rich would send what is printed there to the terminal.
         self._progress = Progress(
             _Words("name", style="cyan"),
@@ -39,8 +42,9 @@ class Bars:
 
     def __call__(self, event: modelcask.Progress) -> None:
         """Show one event."""
+        self._draw_asking(event)
         if not event.path:
-            return  # the whole bar says already that the source is asked
+            return
         file = self._tally.note(event)
         self._draw(file)
         tally = self._tally
@@ -48,6 +52,15 @@ class Bars:
         alone = len(tally.files) == 1 and bool(self._shown)
         total = None if tally.unsized else tally.total
         self._progress.update(self._whole, completed=tally.done, total=total, visible=not alone)
+
+    def _draw_asking(self, event: modelcask.Progress) -> None:
+        """Draw a URI whose source has to be asked once more, until it has answered; else the whole bar says enough."""
+        bar = self._asking.pop(event.uri, None)
+        if bar is not None:
+            self._progress.remove_task(bar)
+        if not event.path and event.phase is modelcask.Phase.RETRYING:
+            name, state = words.shortened(event.uri, _NAME_WIDTH), asking(event)
+            self._asking[event.uri] = self._progress.add_task("", total=None, name=lambda: name, state=lambda: state)
 
     def _draw(self, file: File) -> None:
         bar = self._shown.get(id(file))
@@ -65,13 +78,16 @@ class Bars:
         self._progress.update(bar, completed=file.done, total=file.total)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        with contextlib.ExitStack() as begun:
+            begun.enter_context(above(self._progress.live))
+            begun.enter_context(self._progress)
+            self._drawing = begun.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._drawing.close()
 
 
 class _Words(ProgressColumn):

@@ -7,7 +7,7 @@ from typing import Final
 
 import modelcask
 from modelcask_cli import streams, words
-from modelcask_cli.progress.tally import File, Tally, figures
+from modelcask_cli.progress.tally import File, Tally, asking, figures
 
 _EVERY_S: Final = 10.0
 _EVERY_PART: Final = 0.25
@@ -30,7 +30,10 @@ class _Told:
 
 @dataclass(slots=True)
 class Lines:
-    """A progress callback that prints a line when a file begins, now and then, and when it is there."""
+    """A progress callback that prints a line when a file begins, now and then, and when it is there.
+
+    Also whenever the source has to be asked once more what a URI means: else nobody would know why nothing comes.
+    """
 
     tally: Tally = field(default_factory=Tally)
     _told: dict[tuple[str, str], _Told] = field(default_factory=dict)
@@ -38,6 +41,8 @@ class Lines:
     def __call__(self, event: modelcask.Progress) -> None:
         """Say what is worth a line."""
         if not event.path:
+            if event.phase is Phase.RETRYING:
+                streams.say(f"{event.uri}: {asking(event)}")
             return
         file = self.tally.note(event)
         told = self._told.setdefault((event.uri, event.path), _Told())

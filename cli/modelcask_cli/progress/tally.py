@@ -13,9 +13,9 @@ from modelcask_cli import words
 
 Phase = modelcask.Phase
 
-ENDED: Final = frozenset({Phase.DONE, Phase.REUSED, Phase.FAILED})
+ENDED: Final = frozenset({Phase.DONE, Phase.REUSED, Phase.FAILED, Phase.CANCELLED})
 _HERE: Final = frozenset({Phase.DONE, Phase.REUSED})
-_MOVES: Final = frozenset({Phase.DOWNLOADING, Phase.RETRYING, Phase.PUBLISHING, Phase.REUSED})
+_MOVES: Final = frozenset({Phase.DOWNLOADING, Phase.RETRYING, Phase.VERIFYING, Phase.PUBLISHING, Phase.REUSED})
 """The phases whose events tell how much was resumed; the others say 0."""
 _WINDOW_S: Final = 10.0
 
@@ -24,10 +24,12 @@ WORDS: Final = {
     Phase.WAITING: "waiting for another process",
     Phase.CHECKING: "checking what is kept",
     Phase.RETRYING: "retrying",
+    Phase.VERIFYING: "verifying",
     Phase.PUBLISHING: "publishing",
     Phase.DONE: "done",
     Phase.REUSED: "already here",
     Phase.FAILED: "failed",
+    Phase.CANCELLED: "cancelled",
 }
 """Phases as they are shown; where one is missing, figures say more."""
 
@@ -131,6 +133,11 @@ class Tally:
             return WORDS[Phase.RESOLVING]
         counted = f"{self.ended:,} of {words.count(len(self.files), 'file')}, "
         return counted + figures(self.done, None if self.unsized else self.total, self.meter.rate())
+
+
+def asking(event: modelcask.Progress) -> str:
+    """Return, for a person, what an event says that names no file: why a source has to be asked once more."""
+    return f"{WORDS[event.phase]}: {modelcask.display(event.message)}"
 
 
 def figures(done: int, total: int | None, rate: float | None) -> str:

@@ -19,6 +19,9 @@ def working(*, quiet: bool) -> Iterator[Callable[[str], None]]:
     from rich.spinner import Spinner  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    from modelcask_cli.progress.above import above  # noqa: PLC0415
+
     spinner = Spinner("dots")
-    with Live(spinner, console=Console(stderr=True), transient=True, redirect_stdout=False, refresh_per_second=10):
+    live = Live(spinner, console=Console(stderr=True), transient=True, redirect_stdout=False, refresh_per_second=10)
+    with above(live), live:
         yield lambda text: spinner.update(text=Text(text, overflow="ellipsis", no_wrap=True))
