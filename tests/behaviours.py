@@ -9,10 +9,9 @@ import asyncio
 import gzip
 import re
 import threading
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from reply import BEFORE_HEAD, Behaviour, Reply, Request, Turn, etag_of, hang_up, reset
+from reply import BEFORE_HEAD, Behaviour, Reply, Turn, etag_of, hang_up, reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +107,6 @@ class IgnoreIfRange(Behaviour):
         turn.request.headers.pop("If-Range", None)
 
 
-@dataclass(frozen=True, slots=True)
-class Behind(Behaviour):
-    """Misbehave only where a Range begins at or behind ``offset`` of the file."""
-
-    offset: int
-    behaviours: tuple[Behaviour, ...]
-
-    def before(self, turn: Turn) -> None:
-        for behaviour in self._meant(turn.request):
-            behaviour.before(turn)
-
-    def answer(self, reply: Reply) -> None:
-        for behaviour in self._meant(reply.request):
-            behaviour.answer(reply)
-
-    def _meant(self, request: Request) -> tuple[Behaviour, ...]:
-        # The log's copy: another behaviour may have struck the header out.
-        start = re.match(r"bytes=(\d+)-", request.asked)
-        return self.behaviours if start is not None and int(start[1]) >= self.offset else ()
-
-
 # --- ranges ------------------------------------------------------------------------------------------------------
 
 
@@ -169,16 +147,6 @@ class ContentRange(Behaviour):
             start, end, total = (int(figure) for figure in re.findall(r"\d+", reply.headers["Content-Range"]))
             shifted = f"bytes {start + self.start}-{end + self.end}/{total + self.total}"
             reply.headers["Content-Range"] = shifted if self.line is None else self.line
-
-
-@dataclass(frozen=True, slots=True)
-class OpenEnd(Behaviour):
-    """Answer a Range as if it had no end."""
-
-    def before(self, turn: Turn) -> None:
-        asked = turn.request.headers.get("Range", "")
-        if asked:
-            turn.request.headers["Range"] = f"{asked.partition('-')[0]}-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,43 +217,6 @@ class Redirect(Behaviour):
         reply.set_body(b"")
         if self.to is not None:
             reply.headers["Location"] = self.to
-
-
-@dataclass(frozen=True, slots=True)
-class SignedURL(Behaviour):
-    """Lead to a signed URL of the same path, each of which answers ``uses`` times and then 403 for ever."""
-
-    uses: int
-    _signed: Counter[str] = field(default_factory=Counter)
-    _used: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    def answer(self, reply: Reply) -> None:
-        path, signature = reply.request.path, reply.request.query
-        if not signature:
-            self._signed[path] += 1
-            Redirect(f"{path}?signature={self._signed[path]}").answer(reply)
-            return
-        self._used[path, signature] += 1
-        if self._used[path, signature] > self.uses:
-            Status(403).answer(reply)
-
-
-@dataclass(frozen=True, slots=True)
-class Crowded(Behaviour):
-    """Answer ``most`` requests of a path at a time, and the others with a status."""
-
-    most: int
-    code: int
-    retry_after: str | None = None
-    _running: Counter[str] = field(default_factory=Counter)
-
-    def answer(self, reply: Reply) -> None:
-        path = reply.request.path
-        if self._running[path] >= self.most:
-            Status(self.code, self.retry_after).answer(reply)
-            return
-        self._running[path] += 1
-        reply.at_end.append(lambda: self._running.subtract([path]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def command(root: Path, verb: str, uris: tuple[str, ...]) -> object:
     with ModelCache(root) as cache:
         match verb:
             case "make":
-                cache._open_catalog()
+                cache._open.catalog()
             case "pull":
                 return [(one.bytes_fetched, one.bytes_reused) for one in cache.pull(*uris)]
             case "rm":

@@ -5,24 +5,35 @@ from __future__ import annotations
 import fcntl
 import mmap
 import random
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kill_jobs import command, use_small_segments
+from kill_jobs import command
 from modelcask.fetch import plan, work
-from modelcask.store import fs
+from modelcask.store import fs, ingest, stream
+from zygote import say
 
 SMALL_SEGMENT_BYTES = 64 << 10
 SMALL_BLOCK_BYTES = 16 << 10
 
 
+SMALL = (
+    (stream, "BLOCK_BYTES", SMALL_BLOCK_BYTES),
+    (ingest, "SEGMENT_BYTES", SMALL_SEGMENT_BYTES),
+    (ingest, "CHECKPOINT_S", 0),
+    (plan, "SPLIT_BYTES", 4 * SMALL_SEGMENT_BYTES),
+    (plan, "SPAN_BYTES", (2 * SMALL_SEGMENT_BYTES, 8 * SMALL_SEGMENT_BYTES)),
+    (work, "ALIGNMENT_BYTES", SMALL_BLOCK_BYTES),
+)
+"""What lets a few megabytes be fetched in as many ranges, and claimed in as many segments, as a large model is."""
+
+
 def use_small_spans() -> None:
-    """Let a few megabytes be fetched in as many ranges, and claimed in as many segments, as a large model is."""
-    use_small_segments()
-    plan.SPLIT_BYTES = 4 * SMALL_SEGMENT_BYTES  # type: ignore[misc] # in a child of its own
-    plan.SPAN_BYTES = (2 * SMALL_SEGMENT_BYTES, 8 * SMALL_SEGMENT_BYTES)  # type: ignore[misc] # the same
-    work.ALIGNMENT_BYTES = SMALL_BLOCK_BYTES  # type: ignore[misc] # the same
+    """Do so in a child."""
+    for module, name, value in SMALL:
+        setattr(module, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +67,17 @@ class Meter:
         plan.Plan.arrived = arrived  # type: ignore[method-assign] # in a child of its own
 
 
-def pull_metered(root: Path, url: str, meter: Meter, small: bool) -> object:
-    """Pull one URL and keep the meter."""
+def pull(root: Path, url: str, small: bool) -> object:
+    """Pull one URL."""
     if small:
         use_small_spans()
-    meter.attach()
     return command(root, "pull", (url,))
+
+
+def pull_metered(root: Path, url: str, meter: Meter, small: bool) -> object:
+    """Pull one URL and keep the meter."""
+    meter.attach()
+    return pull(root, url, small)
 
 
 def pull_where_locks_lie(root: Path, url: str, seed: int, pause_s: float) -> object:
@@ -76,3 +92,15 @@ def pull_where_locks_lie(root: Path, url: str, seed: int, pause_s: float) -> obj
     use_small_spans()
     fs.on_step(hook)
     return command(root, "pull", (url,))
+
+
+def run_command(url: str) -> int:
+    """Run ``modelcask pull`` as the command does, in small spans, and return its exit code."""
+    from modelcask_cli.__main__ import main  # noqa: PLC0415 - the other children need not pay for it
+
+    use_small_spans()
+    say("ready")
+    try:
+        return main(["pull", "-q", url])
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # before it had begun

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 class CancelToken:
@@ -46,3 +50,20 @@ class CancelToken:
         finally:
             with self._guard:
                 self._callbacks.pop(key, None)
+
+
+async def through(work: Awaitable[_T]) -> _T:
+    """Return what ``work`` comes to. Cancelled meanwhile, wait until it has ended, then raise CancelledError.
+
+    For what must not be left behind half done, such as a thread that writes.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # has been seen: nobody waits for it any more
+        raise

@@ -120,8 +120,8 @@ def _mirrors(value: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     rules: dict[str, list[str]] = {}
     for word in value.split():
         prefix, _, base = word.rpartition("=")
-        if set(base) & {"?", "#", "@"}:
-            raise ValueError("a mirror is scheme, host and path: nobody is logged in there")
+        if set(word) & {"?", "#", "@"}:
+            raise ValueError("a mirror is a scheme, a host and a path: nobody is logged in there")
         rules.setdefault(prefix and _endpoint(prefix), []).append(_endpoint(base))
     return tuple((prefix, tuple(bases)) for prefix, bases in rules.items())
 

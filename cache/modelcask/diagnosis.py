@@ -116,7 +116,9 @@ def _root(layout: Layout) -> Iterator[Check]:
     yield _room(layout)
     partials = sum(1 for _ in layout.partials.iterdir())
     if partials:
-        yield Check("partials", Health.OK, f"{partials} unfinished; pulling the same URI again goes on from there; see: modelcask partials")
+        yield Check(
+            "partials", Health.OK, f"{partials} unfinished; pulling the same again goes on; see: modelcask partials"
+        )
 
 
 def _file_system(layout: Layout) -> Check:

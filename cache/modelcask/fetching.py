@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from modelcask import locks
+from modelcask.cancellation import through
 from modelcask.catalog.catalog import Catalog
 from modelcask.errors import CacheError, RemoteChangedError, StoreFullError
 from modelcask.fetch import xet
@@ -29,7 +30,7 @@ from modelcask.store.ingest import Ingest
 from modelcask.store.journal import Identity, claimed_bytes
 from modelcask.store.lanes import Lanes
 from modelcask.store.room import Reservation
-from modelcask.store.sealed import SealedFile
+from modelcask.store.sealed import SealedFile, discard_partial
 from modelcask.types import FileLocation, Phase, RemoteFile, Resolution
 
 _log = logging.getLogger("modelcask.pull")
@@ -91,8 +92,8 @@ class Fetcher:
                     self.book.end(file.path)
                     return done
                 # The slot is free for the next file; the lock is not before the blob is visible.
+                self.published.append(done)
                 await self.shop.publisher.publish(done)
-            self.published.append(done)
             self.book.end(file.path)
             reporter.tell_file(file, Phase.DONE, done=done.size_bytes)
             _log.info("%s: %d bytes fetched, published as %s", display(file.path), fetched, done.digest)
@@ -195,6 +196,10 @@ class Fetcher:
             ) as ingest:
                 self.reporter.watch(file, lambda: ingest.held.size_bytes)
                 yield ingest
+        except asyncio.CancelledError:
+            if not self.keep_partial:  # also where it was not open yet
+                await through(asyncio.to_thread(discard_partial, self.shop.layout.partial(key)))
+            raise
         except StoreFullError as error:
             kept = await asyncio.to_thread(claimed_bytes, self.shop.layout.partial(key) / "journal")
             raise error.amid(display(file.path), kept) from error

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from modelcask.cancellation import through
 from modelcask.catalog.attempts import EndedAttempt, NewAttempt
 from modelcask.catalog.catalog import Catalog
 from modelcask.catalog.rows import Outcome
@@ -27,7 +28,7 @@ FLUSH_S: Final = 5.0
 
 @dataclass(slots=True)
 class Logbook:
-    """Begin, end and record attempts. ``open`` and ``flush`` write; the others only remember. Used on one event loop."""
+    """Begin, end and record attempts, on one event loop. ``open`` and ``flush`` write; the others only remember."""
 
     catalog: Catalog
     session: str
@@ -42,12 +43,16 @@ class Logbook:
         if not files:
             return
         attempts = [NewAttempt(self.request_id, self.session, self.uri, path, held) for path, held in files]
-        numbers = await asyncio.to_thread(self.catalog.begin_attempts, attempts)
-        self._running = {
-            path: EndedAttempt(number, Outcome.DONE)
-            for (path, held), number in zip(files, numbers, strict=True)
-            if held is None
-        }
+
+        def begin() -> None:
+            numbers = self.catalog.begin_attempts(attempts)
+            self._running = {
+                path: EndedAttempt(number, Outcome.DONE)
+                for (path, held), number in zip(files, numbers, strict=True)
+                if held is None
+            }
+
+        await through(asyncio.to_thread(begin))  # cancelled, their rows are there, and are to be closed
 
     def begin(self, path: str) -> None:
         """Say that a file's turn has come."""
@@ -76,7 +81,7 @@ class Logbook:
         """Record what has ended, also if nobody waits for it. An error is logged: it must not hide the pull's own."""
         ended, self._ended = self._ended, []
         if ended:
-            await asyncio.shield(asyncio.to_thread(self._record, ended))
+            await through(asyncio.to_thread(self._record, ended))
 
     def _record(self, ended: list[EndedAttempt]) -> None:
         try:

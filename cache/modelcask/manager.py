@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -21,11 +19,9 @@ from modelcask.digest import Digest
 from modelcask.errors import CacheError, NotCachedError
 from modelcask.explanation import Explanation, PlannedFile, SnapshotDetail
 from modelcask.fetch.gate import Gate
-from modelcask.finding import Finder
 from modelcask.jobs import run_job, snapshots_of
-from modelcask.layout import Layout
+from modelcask.resources import Resources
 from modelcask.selection import select
-from modelcask.store.root import open_root, read_format, refuse_lost_catalog
 from modelcask.store.sessions import is_alive
 from modelcask.types import ProgressCallback, Snapshot
 from modelcask.uri import ModelURI, parse_uri
@@ -33,10 +29,8 @@ from modelcask.uri import ModelURI, parse_uri
 # The heavy parts (SQLAlchemy, aiohttp, huggingface_hub) are imported by the verbs that need them: a lookup
 # needs none of them, and it is what programs do all day.
 if TYPE_CHECKING:
-    from modelcask.catalog.catalog import Catalog
     from modelcask.diagnosis import Check
     from modelcask.partials import DroppedPartials, PartialFile
-    from modelcask.pulling import Puller
     from modelcask.rebuilding import Rebuilt
     from modelcask.removal import Removal, RemovalPlan
     from modelcask.verification import Verified
@@ -61,11 +55,7 @@ class ModelCache:
 
     def __init__(self, root: str | Path | None = None, *, settings: Settings | None = None) -> None:
         self.settings = settings if settings is not None else load_settings(home=None if root is None else Path(root))
-        self._layout = Layout(self.settings.home)
-        self._guard = threading.RLock()
-        self._catalog: Catalog | None = None
-        self._finder = Finder(self._layout, self._open_catalog)
-        self._pullers: dict[asyncio.AbstractEventLoop, _Shared] = {}
+        self._open = Resources(self.settings)
         self._stack = contextlib.AsyncExitStack()
         host = urlsplit(self.settings.hf_endpoint).netloc.rpartition("@")[2].lower()
         self._parse = lru_cache(maxsize=4096)(partial(parse_uri, hub_hosts=(host,)))
@@ -73,7 +63,7 @@ class ModelCache:
     @property
     def root(self) -> Path:
         """The root folder, whether or not it exists yet."""
-        return self._layout.root
+        return self._open.layout.root
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +73,7 @@ class ModelCache:
 
     async def __aenter__(self) -> Self:
         """Keep connections open for all pulls inside the block."""
-        await self._stack.enter_async_context(self._pulling())
+        await self._stack.enter_async_context(self._open.pulling())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -92,11 +82,7 @@ class ModelCache:
 
     def close(self) -> None:
         """Close the catalog. Leases stay until the process ends; the next call opens it again."""
-        self._finder.close()
-        with self._guard:
-            if self._catalog is not None:
-                self._catalog.close()
-                self._catalog = None
+        self._open.close()
 
     def parse(self, uri: str | ModelURI) -> ModelURI:
         """Read a URI as this cache understands it: web pages of its Hub endpoint are the Hub's.
@@ -127,14 +113,14 @@ class ModelCache:
 
     def find(self, uri: str | ModelURI, *, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> Snapshot | None:
         """Return the snapshot that ``uri`` means, None unless all of it is cached and proved."""
-        return self._finder.find(self.parse(uri), select(include, exclude))
+        return self._open.finder.find(self.parse(uri), select(include, exclude))
 
     def get_path(self, uri: str | ModelURI) -> Path:
         """Return what :meth:`lookup` does, but raise NotCachedError where that returns None."""
         parsed = self.parse(uri)
-        found = self._finder.find(parsed)
+        found = self._open.finder.find(parsed)
         if found is None:
-            raise self._finder.explain_absence(parsed)
+            raise self._open.finder.explain_absence(parsed)
         return found.path
 
     # Pulling.
@@ -216,7 +202,7 @@ class ModelCache:
             Order(self.parse(uri), wanted, refresh, progress, request_id, gate or Gate(), keep_partial, access)
             for uri in uris
         ]
-        async with self._pulling() as puller:
+        async with self._open.pulling() as puller:
             return snapshots_of(await run_job(puller, orders, cancel=cancel, max_time_s=self.settings.max_time_s))
 
     # Telling.
@@ -230,7 +216,7 @@ class ModelCache:
     ) -> Explanation:
         """See :meth:`explain`."""
         parsed = self.parse(uri)
-        cached = await asyncio.to_thread(self._finder.find, parsed, select(include, exclude))
+        cached = await asyncio.to_thread(self._open.finder.find, parsed, select(include, exclude))
         planned: tuple[PlannedFile, ...] | None = None
         reason = ""
         if cached is None:
@@ -254,8 +240,8 @@ class ModelCache:
             CacheError: the source cannot tell.
         """
         parsed, wanted = self.parse(uri), select(include, exclude)
-        if self._exists():
-            async with self._pulling() as puller:
+        if self._open.exists():
+            async with self._open.pulling() as puller:
                 files = await puller.plan(parsed, wanted=wanted, access=access)
         else:
             from modelcask.resolving import plan_without_store  # noqa: PLC0415
@@ -270,11 +256,11 @@ class ModelCache:
             NotCachedError: nothing is.
         """
         parsed = self.parse(uri)
-        known = self._finder.known(parsed)
+        known = self._open.finder.known(parsed)
         if known is None:
-            raise self._finder.explain_absence(parsed)
+            raise self._open.finder.explain_absence(parsed)
         revision, files = known
-        return SnapshotDetail.of(parsed, revision, files, self._layout)
+        return SnapshotDetail.of(parsed, revision, files, self._open.layout)
 
     def list_snapshots(
         self, pattern: str | None = None, *, sort: Literal["name", "size", "used", "added"] = "name"
@@ -285,7 +271,7 @@ class ModelCache:
             pattern: a glob over the sources' canonical URIs.
             sort: ``name``, ``size``, ``used`` or ``added``.
         """
-        return self._open_catalog().list_snapshots(pattern, sort) if self._exists() else []
+        return self._open.catalog().list_snapshots(pattern, sort) if self._open.exists() else []
 
     def list_attempts(
         self,
@@ -303,16 +289,16 @@ class ModelCache:
             since: only attempts that began then or later, in UTC microseconds.
             limit: at most so many.
         """
-        if not self._exists():
+        if not self._open.exists():
             return []
-        living = partial(is_alive, self._layout)
-        return self._open_catalog().list_attempts(living, pattern=pattern, outcomes=outcomes, since=since, limit=limit)
+        living = partial(is_alive, self._open.layout)
+        return self._open.catalog().list_attempts(living, pattern=pattern, outcomes=outcomes, since=since, limit=limit)
 
     def statistics(self, *, since: int | None = None) -> Statistics:
         """Return what the attempts came to that began at ``since`` (UTC microseconds) or later, and what is saved."""
-        if not self._exists():
+        if not self._open.exists():
             return Statistics()
-        return self._open_catalog().statistics(partial(is_alive, self._layout), since=since)
+        return self._open.catalog().statistics(partial(is_alive, self._open.layout), since=since)
 
     def list_partials(self, *names: str | ModelURI) -> list[PartialFile]:
         """Return the unfinished downloads, all or those with these URIs or keys, last changed first. Changes nothing.
@@ -323,7 +309,7 @@ class ModelCache:
         from modelcask.partials import is_key, list_partials  # noqa: PLC0415
 
         parsed = [name if isinstance(name, str) and is_key(name) else self.parse(name) for name in names]
-        return list_partials(self._layout, parsed, exists=self._exists())
+        return list_partials(self._open.layout, parsed, exists=self._open.exists())
 
     # Changing.
 
@@ -331,7 +317,7 @@ class ModelCache:
         """Delete unfinished downloads as they were listed, but those that anybody is at, or was since."""
         from modelcask.partials import drop_partials  # noqa: PLC0415
 
-        return drop_partials(self._layout, self._open_catalog, partials)
+        return drop_partials(self._open.layout, self._open.catalog, partials)
 
     def plan_removal(self, uri: str | ModelURI) -> RemovalPlan:
         """Return what :meth:`remove` would do, for a person to read.
@@ -342,15 +328,15 @@ class ModelCache:
         from modelcask.removal import plan_removal  # noqa: PLC0415
 
         parsed = self.parse(uri)
-        if not self._exists():
+        if not self._open.exists():
             raise NotCachedError(parsed.canonical)
-        return plan_removal(self._open_catalog(), self._finder, parsed)
+        return plan_removal(self._open.catalog(), self._open.finder, parsed)
 
     def remove(self, plan: RemovalPlan) -> Removal:
         """Forget what the plan names and delete the bytes that nothing else needs and no process uses."""
         from modelcask.removal import remove  # noqa: PLC0415
 
-        return remove(self._layout, self._open_catalog(), plan)
+        return remove(self._open.layout, self._open.catalog(), plan)
 
     def verify(self, *uris: str | ModelURI, started: Callable[[Digest, int], None] | None = None) -> Iterator[Verified]:
         """Hash what the URIs name, or everything, again; yield a verdict for each blob as it is reached.
@@ -359,7 +345,7 @@ class ModelCache:
         """
         from modelcask.verification import verify  # noqa: PLC0415
 
-        if not self._exists():
+        if not self._open.exists():
             if uris:
                 raise NotCachedError(self.parse(uris[0]).canonical)
             return iter(())
@@ -368,11 +354,11 @@ class ModelCache:
             only = set()
             for uri in uris:
                 parsed = self.parse(uri)
-                plan = self._finder.held(parsed)
+                plan = self._open.finder.held(parsed)
                 if not plan:
-                    raise self._finder.explain_absence(parsed)
+                    raise self._open.finder.explain_absence(parsed)
                 only |= plan
-        return verify(self._layout, self._open_catalog(), only, started)
+        return verify(self._open.layout, self._open.catalog(), only, started)
 
     def rebuild(self, *, hashed: Callable[[int], None] | None = None) -> Rebuilt:
         """Make the catalog again from the blobs and manifests on disk; the former one is kept in ``backups/``.
@@ -384,59 +370,13 @@ class ModelCache:
         from modelcask.rebuilding import rebuild_catalog  # noqa: PLC0415
 
         self.close()
-        return rebuild_catalog(self._layout, hashed)
+        return rebuild_catalog(self._open.layout, hashed)
 
     def diagnose(self) -> list[Check]:
         """Return the findings on system, root and catalog, worst included. Changes nothing."""
         from modelcask.diagnosis import diagnose  # noqa: PLC0415
 
-        return diagnose(self._layout, self.settings, self._open_catalog)
-
-    def _exists(self) -> bool:
-        return read_format(self._layout) is not None
-
-    def _open_catalog(self) -> Catalog:
-        with self._guard:
-            if self._catalog is None:
-                from modelcask.catalog.catalog import Catalog  # noqa: PLC0415
-
-                layout, _ = open_root(self._layout.root)
-                refuse_lost_catalog(layout)
-                self._catalog = Catalog.open(layout)
-            return self._catalog
-
-    @contextlib.asynccontextmanager
-    async def _pulling(self) -> AsyncIterator[Puller]:
-        """Share one puller among all that pull on one event loop at a time: its limits are for all of them."""
-        loop = asyncio.get_running_loop()
-        shared = self._pullers.setdefault(loop, _Shared())
-        shared.users += 1
-        try:
-            async with shared.opening:  # whoever begins at the same time waits for the one that is being opened
-                puller = shared.puller or await self._open_puller()
-                shared.puller = puller
-            yield puller
-        finally:
-            shared.users -= 1
-            if not shared.users:
-                del self._pullers[loop]
-                if shared.puller is not None:
-                    await shared.puller.__aexit__()
-
-    async def _open_puller(self) -> Puller:
-        from modelcask.pulling import Puller  # noqa: PLC0415
-
-        catalog = await asyncio.to_thread(self._open_catalog)
-        return await Puller(self._layout, self.settings, catalog, self._finder).__aenter__()
-
-
-@dataclass(slots=True)
-class _Shared:
-    """One puller, and how many use it or wait for it."""
-
-    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
-    puller: Puller | None = None
-    users: int = 0
+        return diagnose(self._open.layout, self.settings, self._open.catalog)
 
 
 def _run(verb: Coroutine[Any, Any, _T], name: str) -> _T:

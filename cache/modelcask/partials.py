@@ -173,7 +173,10 @@ def _read(layout: Layout, path: Path) -> PartialFile | None:
     """Return what lies at a path in ``partial/``, None if it is gone meanwhile."""
     try:
         top = path.lstat()
-        is_folder = stat.S_ISDIR(top.st_mode) and is_key(path.name)
+    except OSError:
+        return None
+    is_folder = stat.S_ISDIR(top.st_mode) and is_key(path.name)
+    try:
         files = {entry.name: entry.lstat() for entry in path.iterdir()} if is_folder else {}
     except FileNotFoundError:
         return None

@@ -24,10 +24,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from modelcask import locks
+from modelcask.cancellation import through
 from modelcask.catalog.catalog import Catalog, NewBlob
 from modelcask.catalog.rows import BlobRow
 from modelcask.digest import Digest
-from modelcask.errors import StorageError
+from modelcask.errors import BusyError
 from modelcask.layout import Layout, ingest_key
 from modelcask.proving import prove_again
 from modelcask.store import blobs, fs
@@ -45,7 +46,7 @@ def publish(layout: Layout, catalog: Catalog, session: Session, group: Sequence[
     Idempotent: a blob that is there already stays, and ours is dropped when it is retired.
 
     Raises:
-        StorageError: a blob's file never stops changing.
+        BusyError: a blob's file never stops changing.
     """
     for sealed in group:
         session.lease(sealed.digest)
@@ -61,7 +62,8 @@ def publish(layout: Layout, catalog: Catalog, session: Session, group: Sequence[
                 return
         for row in doubtful:
             prove_again(layout, catalog, row.digest, row.state, row.stamp)
-    raise StorageError(f"{layout.blob(doubtful[0].digest)} keeps changing: something else writes to the store")
+    path = layout.blob(doubtful[0].digest)
+    raise BusyError(f"{path} keeps changing: it", holder="something else that writes to the store")
 
 
 def retire(layout: Layout, catalog: Catalog, published: Sequence[SealedFile]) -> None:
@@ -143,13 +145,7 @@ class Publisher:
         self._waiting.append((sealed, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        try:
-            await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()
-            raise
+        await through(future)
 
     async def close(self) -> None:
         """Return when no group is being committed any more."""

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Final, Self
 
 from modelcask.access import Access
+from modelcask.cancellation import through
 from modelcask.catalog.catalog import Catalog
 from modelcask.config import Settings
 from modelcask.errors import BusyError, CacheError, RemoteChangedError, StorageError
@@ -192,8 +193,8 @@ class _Pull:
         await asyncio.to_thread(self._reuse_what_is_held)
         missing = [file for file in self._files if file.path not in self._held]
         self._tell_of_all()
-        await fetcher.book.open([(file.path, self._held_bytes(file)) for file in self._files])
         try:
+            await fetcher.book.open([(file.path, self._held_bytes(file)) for file in self._files])
             return await self._run(missing)
         except BaseException as error:
             fetcher.book.end_all(error)
@@ -211,9 +212,11 @@ class _Pull:
         try:
             await asyncio.to_thread(self._reserve_room, missing)
             await self._fetch_all(missing)
-            paths = [file.path for file in self._files]
-            snapshot = await asyncio.to_thread(record, shop.layout, shop.catalog, fetcher.resolution, paths, self._held)
-            await asyncio.to_thread(retire, shop.layout, shop.catalog, fetcher.published)
+            snapshot = await through(asyncio.to_thread(self._finish))
+        except asyncio.CancelledError:
+            if not fetcher.keep_partial:
+                await through(asyncio.to_thread(retire, shop.layout, shop.catalog, fetcher.published))
+            raise
         finally:
             fetcher.room.release()
             if fetcher.kept_lock is not None:
@@ -222,6 +225,13 @@ class _Pull:
         fetched = sum(held.bytes_fetched for held in arrived)
         reused += sum(max(held.size_bytes - held.bytes_fetched, 0) for held in arrived)
         return replace(snapshot, bytes_fetched=fetched, bytes_reused=reused)
+
+    def _finish(self) -> Snapshot:
+        shop, fetcher = self._shop, self._fetcher
+        paths = [file.path for file in self._files]
+        snapshot = record(shop.layout, shop.catalog, fetcher.resolution, paths, self._held)
+        retire(shop.layout, shop.catalog, fetcher.published)
+        return snapshot
 
     async def _fetch_all(self, missing: list[RemoteFile]) -> None:
         async def fetch(file: RemoteFile) -> None:

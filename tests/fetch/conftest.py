@@ -21,7 +21,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Know ``both.localhost`` under an IPv6 address, where nobody listens, and the origin's; no name of ``.invalid``."""
+    """Know ``both.localhost`` by an IPv6 address, where nobody listens, and the origin's; no name of ``.invalid``."""
     ask = socket.getaddrinfo
 
     def getaddrinfo(host: str, port: int, *args: Any, **options: Any) -> Any:
@@ -44,6 +44,14 @@ def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "SPLIT_BYTES", 1)
     monkeypatch.setattr(plan, "SPAN_BYTES", (3_000, 6_000))
     monkeypatch.setattr(work, "ALIGNMENT_BYTES", 500)
+
+
+@pytest.fixture
+def tiny_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have 500 bytes be a large file, for figures that a reader can add up."""
+    monkeypatch.setattr(plan, "SPLIT_BYTES", 500)
+    monkeypatch.setattr(plan, "SPAN_BYTES", (100, 400))
+    monkeypatch.setattr(work, "ALIGNMENT_BYTES", 10)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from behaviours import Behind, CutAfter, FlipByte, IgnoreRange, Replaced, Status
+from behaviours import CutAfter, FlipByte, IgnoreRange, Replaced, Status
+from crowd_behaviours import Behind
 from download_bench import CONTENT, SETTINGS, SHA256, SIZE, Bench
 from memory_sink import MemorySink
 from modelcask.digest import Digest
@@ -139,7 +140,7 @@ async def test_when_all_fail_it_is_the_source_that_is_told(three: Places) -> Non
         await three.bench.download()
 
 
-LIES = {
+LIES: dict[str, tuple[Script, Script, Script, int]] = {
     "the first": ([LIAR], [], [], 0),
     "the first, in all of it": ([Replaced(OTHER)], [], [], 0),
     "the second": ([CutAfter(9_000), Status(404)], [LIAR], [], 1),

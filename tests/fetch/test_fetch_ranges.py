@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from behaviours import CutAfter, Gate, HoldAfter, Redirect, SignedURL, Status
+from behaviours import CutAfter, Gate, HoldAfter, Redirect, Status
+from crowd_behaviours import SignedURL
 from download_bench import CONTENT, DEAD, SETTINGS, SHA256, SIZE, Bench
 from memory_sink import MemorySink
 from modelcask.errors import ConnectionInterruptedError, StoreFullError

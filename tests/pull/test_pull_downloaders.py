@@ -51,7 +51,7 @@ class When:
 
     def __call__(self, event: modelcask.Progress) -> None:
         if self._thread is None and event.bytes_done >= self.size:
-            self._thread = threading.Thread(target=lambda: self.call())
+            self._thread = threading.Thread(target=self.call)
             self._thread.start()
 
 

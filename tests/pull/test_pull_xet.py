@@ -192,10 +192,13 @@ def test_a_reader_ends_with_who_wants_its_bytes(stored: Stored, storage: XetStor
         assert reader.stdin is not None
         reader.stdin.write(json.dumps(job).encode() + b"\n")
         reader.stdin.flush()
-        assert storage.paused.wait(30)
-        assert reader.poll() is None
-        reader.stdin.close()
-        assert reader.wait(30) == 1
+        try:
+            assert storage.paused.wait(30)
+            assert reader.poll() is None
+            reader.stdin.close()
+            assert reader.wait(30) == 1
+        finally:
+            reader.kill()
 
 
 @needs_hf_xet

@@ -137,7 +137,7 @@ def claimed(folder: Path) -> RangeSet:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 1 << 32),
     size=st.sampled_from([0, 1, 255, 256, 257]) | st.integers(0, 3000),

@@ -201,9 +201,9 @@ async def test_a_stream_that_is_closed_is_claimed(layout: Layout) -> None:
     """Killed afterwards, not even its odd tail comes again; what is still open loses its unfinished segment."""
     content = random.Random(5).randbytes(3000)
     async with opened(layout, identity(content)) as sink:
+        await sink.stream(2000).write(content[2000:2400])
         await write_all(sink.stream(0), content[:600])
         await write_all(sink.stream(1000), content[1000:1010])
-        await sink.stream(2000).write(content[2000:2400])
         await sink.digest_of(ByteRange(0, 1))
         found = journal.read(layout.partial(KEY) / "journal")
     assert {(claim.offset, claim.end) for claim in found} == {

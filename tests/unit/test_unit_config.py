@@ -22,6 +22,27 @@ CASES: dict[str, tuple[str, tuple[str, object], tuple[str, object], object]] = {
         ('"http://file.example"', "http://file.example"),
         "https://argument.example",
     ),
+    "connections": ("MODELCASK_CONNECTIONS", ("7", 7), ("8", 8), 9),
+    "limit_rate": ("MODELCASK_LIMIT_RATE", ("1.5MiB", 1_572_864), ('"20MB"', 20_000_000), 500_000),
+    "max_time_s": ("MODELCASK_MAX_TIME_S", ("60", 60.0), ("1.5", 1.5), 3.5),
+    "mirrors": (
+        "MODELCASK_MIRRORS",
+        (
+            "https://a.example=https://b.example/ https://c.example https://a.example=https://d.example",
+            (
+                ("https://a.example", ("https://b.example", "https://d.example")),
+                ("", ("https://c.example",)),
+            ),
+        ),
+        (
+            '{ "https://a.example/x/" = ["https://b.example", "https://c.example"], "" = "https://d.example" }',
+            (
+                ("https://a.example/x", ("https://b.example", "https://c.example")),
+                ("", ("https://d.example",)),
+            ),
+        ),
+        {"https://a.example": ["https://e.example"]},
+    ),
     "files_at_once": ("MODELCASK_FILES_AT_ONCE", ("7", 7), ("8", 8), 9),
     "retries": ("MODELCASK_RETRIES", ("0", 0), ("2", 2), 3),
     "connect_timeout_s": ("MODELCASK_CONNECT_TIMEOUT_S", ("0.5", 0.5), ("2", 2.0), 3.5),
@@ -42,7 +63,8 @@ def config(tmp_path: Path) -> Path:
 
 def test_every_setting_is_in_the_table_above() -> None:
     """A new setting gets its row."""
-    assert set(CASES) == {field.name for field in fields(Settings)}
+    never_read = {"access"}
+    assert set(CASES) == {field.name for field in fields(Settings)} - never_read
     assert set(VARIABLES) == {"MODELCASK_CONFIG", *(case[0] for case in CASES.values())}
 
 
@@ -63,7 +85,9 @@ def test_argument_beats_environment_beats_file_beats_default(name: str, config: 
     config.write_text(f"{name} = {file_text}\n")
     assert found(plain) == (file_value, str(config))
     assert found({**plain, variable: env_text}) == (env_value, variable)
-    assert found({**plain, variable: env_text}, **{name: argument}) == (argument, "argument")
+    value, origin = found({**plain, variable: env_text}, **{name: argument})
+    assert origin == "argument"
+    assert value == (argument if name != "mirrors" else (("https://a.example", ("https://e.example",)),))
     assert found({**plain, variable: ""}, **{name: None}) == (file_value, str(config))
     assert default != file_value
 
@@ -82,6 +106,10 @@ WRONG = {
     "MODELCASK_ALLOW_HTTP": ["ja"],
     "HF_ENDPOINT": ["huggingface.co", "ftp://host", "//host"],
     "MODELCASK_FILES_AT_ONCE": ["0", "-1", "many", "1.5", ""],
+    "MODELCASK_CONNECTIONS": ["0", "some"],
+    "MODELCASK_LIMIT_RATE": ["0", "0.1B", "fast", "-1", "1ZB", "1MB/s"],
+    "MODELCASK_MAX_TIME_S": ["0", "-1", "inf"],
+    "MODELCASK_MIRRORS": ["mirror.example", "ftp://a=https://b", "https://a=", "=b"],
     "MODELCASK_RETRIES": ["-1", "x", "1e3"],
     "MODELCASK_CONNECT_TIMEOUT_S": ["0", "-1", "nan", "inf", "fast"],
     "MODELCASK_STALL_TIMEOUT_S": ["0", "1s"],
@@ -102,11 +130,39 @@ def test_a_value_that_cannot_be_used_is_named_with_its_place(variable: str, text
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"connections": 0},
+        {"files_at_once": -1},
+        {"limit_rate": 0},
+        {"stall_timeout_s": 0},
+        {"retries": True},
+        {"mirrors": {"https://a": 1}},
+        {"mirrors": ["https://a"]},
+    ],
+)
+def test_what_a_program_gives_is_checked_like_what_a_person_writes(wrong: dict[str, object], config: Path) -> None:
+    """A number that would make a pull wait for ever is refused, whoever gives it."""
+    with pytest.raises(ConfigError, match="from argument"):
+        load_settings({"MODELCASK_CONFIG": str(config)}, **wrong)
+
+
+def test_a_mirror_that_holds_a_secret_is_refused_without_it(config: Path) -> None:
+    """Nobody is logged in at a mirror; the error shows neither password nor query."""
+    for text in ("https://me:pw123@m.example", "https://m.example?key=pw123", "https://a=https://:pw123@m.example/b"):
+        with pytest.raises(ConfigError) as caught:
+            load_settings({"MODELCASK_CONFIG": str(config), "MODELCASK_MIRRORS": text})
+        assert "pw123" not in str(caught.value) + repr(caught.value.__cause__)
+
+
 FILES = {
     "not toml": "home = ",
     "unknown key": "hme = '/x'\n",
     "a table": "[network]\noffline = true\n",
     "wrong type": "retries = 'five'\n",
+    "a list of mirrors": "mirrors = ['https://m.example']\n",
+    "a mirror that is a number": "[mirrors]\n'https://a.example' = 5\n",
     "a list": "files_at_once = [1]\n",
     "a fraction": "retries = 2.5\n",
     "a boolean for a number": "retries = true\n",

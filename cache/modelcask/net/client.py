@@ -36,7 +36,7 @@ from modelcask.net.translation import EDGE_ERRORS, RefusedAddressError, cause_of
 from modelcask.printable import SafeURL
 from modelcask.types import Credential
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("modelcask.net")
 
 READ_BUFFER_BYTES: Final = 1 << 20
 _DRAIN_BYTES: Final = 1 << 14
@@ -116,6 +116,7 @@ class Client:
             )
             try:
                 status = answer.status
+                logger.debug("%s %s %s: %d", method, SafeURL(str(hop)), (headers or {}).get("Range", "whole"), status)
                 if status not in policy.REDIRECTS:
                     _check_encoding(answer)
                     yield Response(answer, self._clock, shortcut=None if hop is first else hop)

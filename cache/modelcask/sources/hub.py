@@ -106,12 +106,17 @@ class Hub:
     async def log_in(self) -> None:
         """Read the user's token: as given, else as huggingface_hub does: ``HF_TOKEN``, then the token file.
 
+        A header that logs in beats a token that was only found.
+
         Raises:
             AccessDeniedError: the token cannot be read, or is not one.
         """
         access = self._settings.access
-        token = access.token_of("huggingface") or await self._in_thread(_read_token)
-        headers = access.headers if token is None else (*access.headers, ("Authorization", f"Bearer {token}"))
+        others = [(name, value) for name, value in access.headers if name.lower() != "authorization"]
+        token = access.token_of("huggingface")
+        if token is None and len(others) == len(access.headers):
+            token = await self._in_thread(_read_token)
+        headers = access.headers if token is None else (*others, ("Authorization", f"Bearer {token}"))
         if headers:
             credential = Credential(self._origin, headers)
             if policy.may_carry(credential, policy.read_url(self._endpoint)):
