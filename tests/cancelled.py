@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from asked import asked_for, overlap
 from modelcask import locks
 from modelcask.cancellation import CancelToken
 from modelcask.catalog.rows import Outcome
 from modelcask.errors import PullCancelledError
 from modelcask.layout import Layout
 from modelcask.manager import ModelCache
+from modelcask.ranges import ByteRange, RangeSet
 from modelcask.store import fs, journal
 from modelcask.store.sessions import is_alive
 from modelcask.types import ProgressCallback, Snapshot
+from origin import Origin
 
 PATIENCE_S = 10.0
 """What ending may take at most; it takes milliseconds, but this machine may be busy elsewhere."""
@@ -41,9 +44,10 @@ def leftovers(root: Path) -> list[str]:
     return found + [thread.name for thread in threading.enumerate() if thread.name.startswith("modelcask")]
 
 
-def claimed_bytes(root: Path) -> int:
-    """Return how many bytes of unfinished files are claimed."""
-    return sum(journal.claimed_bytes(path) for path in Layout(root).partials.glob("*/journal"))
+def claimed(root: Path) -> RangeSet:
+    """Return which bytes of the one unfinished file are claimed."""
+    claims = [claim for path in Layout(root).partials.glob("*/journal") for claim in journal.read(path)]
+    return RangeSet(ByteRange(claim.offset, claim.end) for claim in claims)
 
 
 def outcomes(root: Path) -> list[Outcome | None]:
@@ -52,13 +56,14 @@ def outcomes(root: Path) -> list[Outcome | None]:
         return [attempt.outcome for attempt in cache.list_attempts()]
 
 
-def goes_on(root: Path, url: str, content: bytes) -> None:
-    """Assert that the next pull ends right, fetches nothing that is claimed, and leaves nothing."""
-    held = claimed_bytes(root)
+def goes_on(root: Path, origin: Origin, path: str, content: bytes) -> None:
+    """Assert that the next pull ends right, asks for nothing that is claimed, and leaves nothing."""
+    held, seen = claimed(root), len(origin.requests)
     with ModelCache(root) as cache:
-        [snapshot] = cache.pull(url)
+        [snapshot] = cache.pull(origin.add(path, content))
         assert snapshot.path.read_bytes() == content
-        assert snapshot.bytes_fetched <= len(content) - held
+    asked = [request.asked for request in origin.requests[seen:] if request.method == "GET"]
+    assert overlap(asked_for(asked, len(content)), held) == 0
     assert list((root / "partial").iterdir()) == []
     assert leftovers(root) == []
 

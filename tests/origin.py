@@ -104,19 +104,25 @@ class Origin:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._context)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._end.wait()
+        await _turns()  # of connections that are being accepted: a closed server would lose their sockets
         server.close()
         for connection in self._connections:
             connection.cancel()
-        await asyncio.gather(*self._connections)
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await _turns()  # of transports that are being aborted
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._connections.add(task)
+        # Not by the task itself: cancelled before it ever ran, it does nothing.
+        task.add_done_callback(lambda _: writer.transport.abort())
+        task.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
         # So that drained bytes are in the kernel. TLS pauses at the limit, sockets above it: with 0 it never resumes.
         writer.transport.set_write_buffer_limits(high=1 if self._tls else 0)
         try:
@@ -129,9 +135,6 @@ class Origin:
             pass  # the peer is gone, or the origin is closing
         except Exception as error:  # noqa: BLE001 - raised where the test sees it
             self._bugs.append(error)
-        finally:
-            writer.transport.abort()
-            self._connections.discard(task)
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; return whether another may follow on this connection."""
@@ -189,6 +192,11 @@ class Origin:
             await stop(writer)
         if reply.chunked:
             await write(b"0\r\n\r\n")
+
+
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def _go_on(_: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What the children of the campaigns do: pulls in many ranges, where a few megabytes may be as many as a few hundred."""
+"""What the children of the campaigns do: pulls in many ranges, of small files too."""
 
 from __future__ import annotations
 

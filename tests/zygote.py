@@ -208,6 +208,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
                     _run(*rest)
                 finally:
                     os._exit(0)
+            ended_children.pop(pid, None)  # the number was another's before
             answer: object = pid
         else:
             [pid] = rest

@@ -8,6 +8,10 @@
     path = modelcask.lookup("hf://org/repo/model.safetensors")  # Path or None; never the network
     [snapshot] = modelcask.pull("hf://org/repo", include=["*.json"])
 
+    downloader = modelcask.create_model_downloader("hf:org/repo:Q4_K_M", on_progress=show)
+    both = modelcask.combine_model_downloaders([downloader, other])
+    paths = await both.download()                               # cancel(), pause() and resume() from any thread
+
 :class:`ModelCache` is the same with a root and settings of your own. Errors are drawn in
 :mod:`modelcask.errors`. Names are resolved on first use, so that importing modelcask stays cheap.
 """

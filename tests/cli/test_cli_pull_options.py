@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
-from behaviours import CutAfter, FlipByte, Gate, HoldAfter, StallAfter, Status, throttle
+from behaviours import CutAfter, FlipByte, Gate, HoldAfter, StallAfter, Status
 from origin import Origin
 
 MODEL = os.urandom(3_000_000)
@@ -50,9 +51,22 @@ def test_a_rate_limit_slows_a_pull_down(run: Any, origin: Origin) -> None:
 
 
 def test_connections_are_bounded(run: Any, origin: Origin) -> None:
-    """One connection brings all files, one after the other."""
-    urls = [origin.add(f"/{n}.gguf", MODEL[n:], behaviours=[throttle(30_000_000)]) for n in range(3)]
+    """While one answer is held, nobody else's bytes are asked for."""
+    gate = Gate()
+    urls = [origin.add(f"/{n}.gguf", MODEL[n:], behaviours=[HoldAfter(1000, gate)]) for n in range(3)]
+    asked: list[str] = []
+
+    def look() -> None:
+        gate.wait()
+        time.sleep(0.5)
+        asked.extend(request.path for request in origin.requests if request.method == "GET")
+        gate.open()
+
+    thread = threading.Thread(target=look)
+    thread.start()
     assert run("pull", "-q", "--connections", "1", *urls).code == 0
+    thread.join()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,23 +8,18 @@ import random
 import shutil
 import socket
 import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from behaviours import Drip, Normal, StallAfter, never_answer
-from cancelled import Trial, claimed_bytes, goes_on, outcomes
+from behaviours import Drip, StallAfter, never_answer
+from cancelled import Trial, claimed, goes_on, outcomes
 from modelcask import locks
-from modelcask.cancellation import CancelToken
 from modelcask.catalog.rows import Outcome
-from modelcask.errors import PullCancelledError
-from modelcask.fetch import plan, work
 from modelcask.layout import Layout
 from modelcask.manager import ModelCache
-from modelcask.store import fs, ingest, stream
-from modelcask.types import Phase, ProgressCallback, Snapshot
+from modelcask.types import Phase
 from origin import Origin
 from pull_jobs import SMALL, SMALL_SEGMENT_BYTES
 from reply import BEFORE_HEAD, Reply
@@ -66,11 +61,11 @@ def trial(request: pytest.FixtureRequest, root: Path) -> Trial:
 
 async def test_while_resolving(trial: Trial, origin: Origin) -> None:
     """The server does not answer: nothing was begun, so there is no attempt."""
-    url = origin.add("/m", CONTENT, behaviours=[never_answer(), Normal()])
+    url = origin.add("/m", CONTENT, behaviours=[never_answer()])
     trial.when(lambda: bool(origin.requests))
     await trial.run(url)
     assert outcomes(trial.root) == []
-    await asyncio.to_thread(goes_on, trial.root, url, CONTENT)
+    await asyncio.to_thread(goes_on, trial.root, origin, "/m", CONTENT)
 
 
 async def test_while_connecting(trial: Trial) -> None:
@@ -95,19 +90,18 @@ async def test_before_the_first_byte(trial: Trial, origin: Origin) -> None:
     trial.when(lambda: sum(request.method == "GET" for request in origin.requests) >= 2)
     await trial.run(url)
     assert outcomes(trial.root) == [Outcome.CANCELLED]
-    origin.add("/m", CONTENT)
-    await asyncio.to_thread(goes_on, trial.root, url, CONTENT)
+    await asyncio.to_thread(goes_on, trial.root, origin, "/m", CONTENT)
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "not kept"])
 async def test_while_several_connections_bring_bytes(trial: Trial, origin: Origin, keep: bool) -> None:
     """What has arrived stays, or goes if the caller wants it so."""
     url = origin.add("/m", CONTENT, behaviours=[Drip(8 << 10, 0.002)])
-    trial.when(lambda: claimed_bytes(trial.root) >= 4 * SMALL_SEGMENT_BYTES)
+    trial.when(lambda: claimed(trial.root).size_bytes >= 4 * SMALL_SEGMENT_BYTES)
     await trial.run(url, keep=keep)
     assert outcomes(trial.root) == [Outcome.CANCELLED]
-    assert (claimed_bytes(trial.root) >= 4 * SMALL_SEGMENT_BYTES) is keep
-    await asyncio.to_thread(goes_on, trial.root, url, CONTENT)
+    assert (claimed(trial.root).size_bytes >= 4 * SMALL_SEGMENT_BYTES) is keep
+    await asyncio.to_thread(goes_on, trial.root, origin, "/m", CONTENT)
 
 
 async def test_while_another_process_has_the_file(trial: Trial, origin: Origin, zygote: Zygote) -> None:
@@ -115,17 +109,16 @@ async def test_while_another_process_has_the_file(trial: Trial, origin: Origin, 
     url = origin.add("/m", CONTENT, behaviours=[Drip(8 << 10, 0.02)])
     other = zygote.start("pull_jobs:pull", trial.root, url, True)
     with ended(other):
-        while not claimed_bytes(trial.root):
+        while not claimed(trial.root):
             assert zygote.ask("ended", other.pid) is None
             await asyncio.sleep(0.002)
         waits = threading.Event()
         trial.when(waits.is_set)
         await trial.run(url, progress=lambda event: waits.set() if event.phase is Phase.WAITING else None, alone=False)
-            assert outcomes(trial.root) == [Outcome.CANCELLED, None]
+        assert outcomes(trial.root) == [Outcome.CANCELLED, None]
         [path] = Layout(trial.root).locks.glob("uri-*")
         assert locks.try_lock(path) is None
-    origin.add("/m", CONTENT)
-    await asyncio.to_thread(goes_on, trial.root, url, CONTENT)
+    await asyncio.to_thread(goes_on, trial.root, origin, "/m", CONTENT)
 
 
 STEPS = {
@@ -154,4 +147,4 @@ async def test_at_a_step(root: Path, origin: Origin, moment: str, as_task: bool,
     [outcome] = outcomes(root)
     with ModelCache(root) as cache:
         assert outcome is Outcome.CANCELLED or (outcome is Outcome.DONE and cache.lookup(url) is not None)
-    await asyncio.to_thread(goes_on, root, url, CONTENT)
+    await asyncio.to_thread(goes_on, root, origin, "/m", CONTENT)

@@ -103,8 +103,7 @@ class Campaign:
             found = cache.lookup(self._url) is not None
         # None at all where it was still resolving; done where the file was recorded before the word came.
         assert set(outcomes(self._root)) <= {Outcome.CANCELLED} | ({Outcome.DONE} if found else set())
-        self._origin.add("/m", CONTENT)
-        goes_on(self._root, self._url, CONTENT)
+        goes_on(self._root, self._origin, "/m", CONTENT)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import filecmp
 import http.client
 import os
 import random
-import re
 import shutil
 import statistics
 import time
@@ -26,6 +25,7 @@ from typing import Protocol
 import pytest
 from blake3 import blake3
 
+from asked import asked_for, overlap
 from kill_jobs import find_lies, find_litter
 from modelcask.catalog.rows import Outcome
 from modelcask.layout import Layout
@@ -36,9 +36,6 @@ from origin import Origin
 from pull_jobs import SMALL_BLOCK_BYTES, SMALL_SEGMENT_BYTES, Meter
 from system.nginx import MISSING, Nginx
 from zygote import Zygote, ended
-
-CONNECTIONS = 16
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ class Campaign:
     """One file on one server, pulled into one root after the other."""
 
     def __init__(
-        self, zygote: Zygote, new_root: Path, place: Path, server: Server, source: Path, size: Size, chance: random.Random
+        self, zygote: Zygote, new_root: Path, place: Path, *, server: Server, source: Path, size: Size, seed: int
     ) -> None:
         self._zygote = zygote
         self._new = new_root
@@ -104,7 +101,8 @@ class Campaign:
         self._server = server
         self._source = source
         self._size = size
-        self._chance = chance
+        self._chance = random.Random(seed)
+        self._job = (self._root, server.url, self._meter, size.small)
         self.deaths: list[Death] = []
 
     def run(self, kills: int) -> None:
@@ -139,7 +137,7 @@ class Campaign:
         moment = self._chance.uniform(0, 1.1) * missing
         pause_s = self._chance.uniform(0, 0.1)
         self._meter.reset()
-        child = self._zygote.start("pull_jobs:pull_metered", self._root, self._server.url, self._meter, self._size.small)
+        child = self._zygote.start("pull_jobs:pull_metered", *self._job)
         with ended(child):
             while self._meter.arrived_bytes < min(moment, missing):
                 if self._zygote.ask("ended", child.pid) is not None:
@@ -173,7 +171,7 @@ class Campaign:
         held = self._held() if self._is_unfinished() else RangeSet([ByteRange(0, self._size.file)])
         missing = self._size.file - held.size_bytes
         self._meter.reset()
-        self._zygote.run("pull_jobs:pull_metered", self._root, self._server.url, self._meter, self._size.small)
+        self._zygote.run("pull_jobs:pull_metered", *self._job)
         served = self._server.served()
         assert overlap(served.asked, held) == 0, "what was held was asked for"
         assert self._meter.arrived_bytes == missing
@@ -195,28 +193,12 @@ class Campaign:
     def _tell(self) -> None:
         for name in ("lost_bytes", "refetched_bytes"):
             figures = [getattr(death, name) for death in self.deaths]
-            shares = [figure / max(death.connections * self._size.segment, 1) for figure, death in zip(figures, self.deaths)]
+            segments = [max(death.connections, 1) * self._size.segment for death in self.deaths]
+            shares = [figure / whole for figure, whole in zip(figures, segments, strict=True)]
             print(  # noqa: T201
                 f"{len(figures)} kills, {name}: median {statistics.median(figures):,.0f}, most {max(figures):,}; "
                 f"in segments a connection: median {statistics.median(shares):.2f}, most {max(shares):.2f}"
             )
-
-
-def overlap(some: RangeSet, others: RangeSet) -> int:
-    """Return how many bytes are in both."""
-    rest = some.copy()
-    for one in others:
-        rest.remove(one.start, one.end)
-    return some.size_bytes - rest.size_bytes
-
-
-def asked_for(fields: list[str], size: int) -> RangeSet:
-    """Return the bytes that requests with these Range fields ask for."""
-    asked = RangeSet()
-    for field in fields:
-        match = _RANGE.fullmatch(field)
-        asked.add(int(match[1]) if match else 0, int(match[2]) + 1 if match and match[2] else size)
-    return asked
 
 
 def kills(default: int) -> int:
@@ -241,21 +223,17 @@ class FromOrigin:
         return Served(asked_for(new, self._size), self._sent - before)
 
 
-@pytest.fixture
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)
-
-
 def test_a_ranged_download_that_is_killed_anywhere_goes_on(
-    zygote: Zygote, new_root: Path, yard: Path, tmp_path: Path, chance: random.Random
+    zygote: Zygote, new_root: Path, yard: Path, tmp_path: Path, seed: int
 ) -> None:
     """In small segments: the bytes are right in the end, what is claimed is not asked for again, and a death costs
     no more than one segment a connection and what memory holds."""
-    content = chance.randbytes(SMALL.file)
+    content = random.Random(seed).randbytes(SMALL.file)
     source = tmp_path / "source"
     source.write_bytes(content)
     with Origin() as origin:
-        Campaign(zygote, new_root, yard, FromOrigin(origin, content), source, SMALL, chance).run(kills(8))
+        server = FromOrigin(origin, content)
+        Campaign(zygote, new_root, yard, server=server, source=source, size=SMALL, seed=seed).run(kills(8))
 
 
 class FromNginx:
@@ -293,14 +271,15 @@ def large_place(yard: Path, tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.long
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_half_a_gigabyte_that_is_killed_anywhere_goes_on(
-    zygote: Zygote, new_root: Path, large_place: Path, chance: random.Random
+    zygote: Zygote, new_root: Path, large_place: Path, seed: int
 ) -> None:
     """The same with segments as they are, over up to 16 connections."""
-    server = "location = /readers { stub_status; } location = /m { limit_rate 10m; }"
-    with Nginx(large_place / "nginx", server) as nginx:
+    rules = "location = /readers { stub_status; } location = /m { limit_rate 10m; }"
+    with Nginx(large_place / "nginx", rules) as nginx:
         source = nginx.files / "m"
-        block = chance.randbytes(64 << 10)
+        block = random.Random(seed).randbytes(64 << 10)
         with source.open("wb") as file:
             for number in range(BIG.file // len(block)):
                 file.write(number.to_bytes(8, "little") + block[8:])
-        Campaign(zygote, new_root, large_place, FromNginx(nginx, BIG.file), source, BIG, chance).run(kills(12))
+        server = FromNginx(nginx, BIG.file)
+        Campaign(zygote, new_root, large_place, server=server, source=source, size=BIG, seed=seed).run(kills(12))

@@ -136,7 +136,7 @@ async def test_netrc_and_cookies_are_never_sent(
     async with Client(settings) as client:
         await get(client, url)
         await get(client, url)
-        credential = Credential(origin.url, "Bearer ours")
+        credential = Credential(origin.url, (("Authorization", "Bearer ours"),))
         async with client.request("GET", url, credential=credential) as answer:
             await answer.read(1 << 20)
     sent = [request.headers.get("Authorization") for request in origin.requests]

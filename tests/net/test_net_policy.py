@@ -137,13 +137,17 @@ ORIGIN = "https://hub.example"
 )
 def test_a_credential_goes_to_its_own_origin_only(url: str, *, goes: bool) -> None:
     """Scheme, host and port must all be equal."""
-    assert may_carry(Credential(ORIGIN, "Bearer s"), read_url(url)) is goes
+    assert may_carry(Credential(ORIGIN, (("Authorization", "Bearer s"),)), read_url(url)) is goes
 
 
 def test_a_credential_travels_in_the_clear_to_this_machine_only() -> None:
     """Plain http to another machine never carries a secret, even to the right origin."""
-    assert may_carry(Credential("http://127.0.0.1:8080", "Bearer s"), read_url("http://127.0.0.1:8080/x"))
-    assert not may_carry(Credential("http://mirror.lan", "Bearer s"), read_url("http://mirror.lan/x"))
+    assert may_carry(
+        Credential("http://127.0.0.1:8080", (("Authorization", "Bearer s"),)), read_url("http://127.0.0.1:8080/x")
+    )
+    assert not may_carry(
+        Credential("http://mirror.lan", (("Authorization", "Bearer s"),)), read_url("http://mirror.lan/x")
+    )
 
 
 @pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "::1"])

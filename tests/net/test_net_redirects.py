@@ -117,7 +117,7 @@ async def test_a_credential_stays_at_its_origin(origin: Origin, other: Origin, s
     other.add("/b", b"", behaviours=[Redirect(f"{origin.url}/c")])
     origin.add("/c", CONTENT)
     async with Client(settings) as client:
-        assert await read(client, url, Credential(origin.url, TOKEN)) == CONTENT[4:]
+        assert await read(client, url, Credential(origin.url, (("Authorization", TOKEN),))) == CONTENT[4:]
     assert [request.headers.get("Authorization") for request in origin.requests] == [TOKEN, TOKEN]
     assert [request.headers.get("Authorization") for request in other.requests] == [None]
     assert other.requests[0].headers["Range"] == "bytes=4-"
@@ -128,7 +128,7 @@ async def test_a_credential_for_another_origin_is_not_sent(origin: Origin, setti
     """Another port, scheme or name is another origin, from the first hop on."""
     url = origin.add("/a", CONTENT)
     async with Client(settings) as client:
-        await read(client, url, Credential(bound_to.format(port=origin.port), TOKEN))
+        await read(client, url, Credential(bound_to.format(port=origin.port), (("Authorization", TOKEN),)))
     assert "Authorization" not in origin.requests[0].headers
 
 

@@ -134,11 +134,14 @@ async def test_what_nobody_could_take_up_again_is_not_kept(layout: Layout, of: I
 
 @pytest.mark.usefixtures("_small")
 async def test_claims_beyond_a_size_that_is_known_now_are_not_believed(layout: Layout) -> None:
-    """The digest is the same, the size was not known before: what does not fit is not joined."""
+    """The digest is the same, the size was not known before: what does not fit is not joined, and is cut off."""
     content = b"x" * 1000
-    await leave(layout, content, identity(content, "sha256", size=None))
-    async with opened(layout, identity(content, "sha256", size=600)) as sink:
+    of = identity(content[:600], "sha256", size=None)
+    await leave(layout, content, of)
+    async with opened(layout, identity(content[:600], "sha256")) as sink:
         assert sink.held == spans((0, 512))
+        await feed(sink, content[:600])
+        check(await sink.finish(), content[:600])
 
 
 async def test_what_cannot_be_claimed_in_leaving_costs_only_time(layout: Layout) -> None:

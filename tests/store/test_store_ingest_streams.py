@@ -237,6 +237,21 @@ async def test_a_full_disk_in_the_middle_keeps_what_was_claimed(layout: Layout, 
 
 
 @pytest.mark.usefixtures("_small")
+async def test_on_a_full_disk_the_last_claim_makes_room_for_the_others(layout: Layout) -> None:
+    """The journal did not fit: the end of the file is cut off for it, and what is before it is kept."""
+    content = random.Random(11).randbytes(1000)
+    async with opened(layout, identity(content)) as sink:
+        for start, end in ((0, 100), (200, 210), (520, 600)):
+            await write_all(sink.stream(start), content[start:end])
+        fs.on_step(failing("partial.journal.write", 28))
+    assert (layout.partial(KEY) / "data").stat().st_size == 210
+    async with opened(layout, identity(content)) as sink:
+        assert sink.held == spans((0, 100), (200, 210))
+        await feed(sink, content)
+        check(await sink.finish(), content)
+
+
+@pytest.mark.usefixtures("_small")
 async def test_what_fails_in_one_stream_ends_that_stream_only(layout: Layout) -> None:
     """Nothing that follows a hole is claimed; what others bring is written and claimed as before."""
     content = random.Random(7).randbytes(2000)

@@ -112,7 +112,7 @@ class XetReader:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_CHUNK_BYTES,
-                env=_environment(self._settings, os.environ),
+                env=environment(self._settings, os.environ),
                 start_new_session=True,  # a Ctrl-C is ours to act upon
             )
         except OSError as error:
@@ -140,7 +140,7 @@ async def _chunks(part: Part, process: asyncio.subprocess.Process) -> AsyncItera
         )
 
 
-def _environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of hf_xet: proxies and its own settings as the user has them, and no token of ours."""
     limits = {
         "HF_XET_CLIENT_CONNECT_TIMEOUT": f"{settings.connect_timeout_s * 1000:.0f}ms",
