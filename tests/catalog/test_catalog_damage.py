@@ -15,6 +15,7 @@ from modelcask.layout import Layout
 from modelcask.manager import ModelCache
 
 Files = dict[str, bytes]
+Broken = Callable[[], tuple[Layout, Files]]
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Files]:
 
 
 @pytest.fixture
-def broken(store: tuple[Path, Files], tmp_path: Path) -> Iterator[Callable[[], tuple[Layout, Files]]]:
+def broken(store: tuple[Path, Files], tmp_path: Path) -> Iterator[Broken]:
     """Put the whole catalog back each time; everything else is the same, so its stamps hold."""
     root, files = store
 
@@ -90,7 +91,31 @@ def look_everywhere(layout: Layout, files: Files, what: str) -> int:
     return failed
 
 
-Broken = Callable[[], tuple[Layout, Files]]
+TEXTS = {
+    "a state": b"present",
+    "a level of trust": b"first-use",
+    "a state of a revision": b"live",
+    "a store": b"local",
+    "a version": b"0001",
+    "a revision": b"stat:",
+    "a source": b"file://",
+    "a path": b"model.gguf",
+    "a digest's kind": b"sha256",
+    "a digest's origin": b"computed",
+    "a word of the catalog on itself": b"min_reader",
+    "a column": b"entrypoint",
+}
+
+
+@pytest.mark.parametrize("change", [b"\xff", b"x", b"\0"], ids=["no text", "other text", "nothing"])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_damaged_text_is_no_bug_of_ours(broken: Broken, text: bytes, change: bytes) -> None:
+    """Wherever it stands: in rows, in indexes, in the schema. What was found by chance is a case here."""
+    layout, files = broken()
+    content = layout.catalog.read_bytes()
+    assert text in content
+    layout.catalog.write_bytes(content.replace(text, change + text[1:]))
+    look_everywhere(layout, files, f"{text!r} with {change!r}")
 
 
 def flip_bytes(broken: Broken, seed: int, rounds: int) -> int:

@@ -146,6 +146,7 @@ class Campaign:
             if moment >= missing:
                 time.sleep(pause_s)  # verifying, publishing, recording: with no bytes to go by
         if child.wait() >= 0:
+            child.result()  # raises what it failed with
             self._server.served()
             return False
         served = self._server.served()

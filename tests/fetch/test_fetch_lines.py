@@ -143,13 +143,12 @@ async def test_cancelling_a_wait_frees_the_place() -> None:
 async def test_cancelling_at_the_moment_of_getting_it_loses_no_permit() -> None:
     """The permit is given, the task has not run yet, and is cancelled: the next one has it."""
     async with users(1) as some:
-        await some.start("first")
-        await some.start("cancelled")
-        some._ends["first"].set()
-        some.tasks["first"].add_done_callback(lambda _: some.tasks["cancelled"].cancel())
+        async with some.lines.line("host", 0):
+            await some.start("cancelled")
+            await some.start("last")
+        assert not some.tasks["cancelled"].done()
 
-        await some.start("last")
-        await settle()
+        await some.cancel("cancelled")  # nothing has run since the permit was given
 
         assert some.running == ["last"]
 

@@ -221,6 +221,11 @@ def test_nobody_is_suspected_where_nobody_else_can_be_asked() -> None:
 def test_fetching_again_counts_as_moving() -> None:
     """What is fetched a second time may be cut as often as the first: only standing still is counted."""
     story = Story(remote(SMALL, SHA256), mirrors=["one"], retries=1)
+    ask = story.ask()
+    story.accept(ask, total=SMALL)
+    story.bring(ask, 90)
+    story.fail(ask)
+    story.now = 2
     story.finish(story.ask())
     place = story.plan.suspect
     assert place is not None

@@ -12,7 +12,7 @@ import pytest
 from behaviours import CutAfter, Gate, HoldAfter, Redirect, Status
 from crowd_behaviours import SignedURL
 from download_bench import CONTENT, DEAD, SETTINGS, SHA256, SIZE, Bench
-from memory_sink import MemorySink
+from memory_sink import MemorySink, MemoryStream
 from modelcask.errors import ConnectionInterruptedError, StoreFullError
 from modelcask.fetch import plan
 from modelcask.fetch.gate import Gate as Pause
@@ -137,12 +137,23 @@ async def test_a_pause_ends_what_runs_and_asks_nothing_new(bench: Bench) -> None
 
 
 class FullSink(MemorySink):
-    """A disk with room for the first bytes only."""
+    """A disk without room, as two connections find at the same moment."""
 
-    def put(self, offset: int, part: bytes) -> None:
-        if self.held.size_bytes > 5_000:
-            raise StoreFullError(needed=SIZE, available=0)
-        super().put(offset, part)
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = asyncio.Barrier(2)
+
+    def stream(self, start: int) -> MemoryStream:
+        return FullStream(self, start)
+
+
+class FullStream(MemoryStream):
+    """See :class:`FullSink`."""
+
+    async def write(self, _chunk: bytes) -> None:
+        assert isinstance(self._sink, FullSink)
+        await self._sink.both.wait()
+        raise StoreFullError(needed=SIZE, available=0)
 
 
 async def test_a_full_disk_ends_all_connections_with_one_error(bench: Bench) -> None:
@@ -152,10 +163,11 @@ async def test_a_full_disk_ends_all_connections_with_one_error(bench: Bench) -> 
     bench.serve()
     bench.sink = FullSink()
 
-    with pytest.raises(StoreFullError):
-        await bench.download()
+    task = asyncio.create_task(bench.download())
+    await asyncio.wait([task])
+    assert isinstance(task.exception(), StoreFullError)
+    del task
     gc.collect()
-    await asyncio.sleep(0)
 
     assert lost == []
     assert not bench.sink.open_streams

@@ -118,7 +118,7 @@ def test_a_name_that_appears_while_its_lock_is_held_is_not_overwritten(
     """Somebody does not keep to the locks: nothing is published over his file."""
     stand(layout, BAD)
     monkeypatch.setattr(blobs, "look", lambda *_: Incumbent.NOTHING)
-    with pytest.raises(StorageError):
+    with pytest.raises(BusyError):
         blobs.place(layout, checked(sealed), None, None)
     assert layout.blob(DIGEST).read_bytes() == BAD
 

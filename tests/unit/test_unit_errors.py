@@ -74,6 +74,7 @@ SAMPLES = [
     errors.AccessDeniedError("gated", status=403),
     errors.PolicyError("refused"),
     errors.BusyError("the lock gc", holder="process 7 on host", since="2026-01-01T00:00:00+00:00"),
+    errors.PullCancelledError("hf://models/o/r@main", kept=True),
     errors.CorruptStoreError("damaged"),
     errors.SchemaVersionError("9", "1"),
 ]

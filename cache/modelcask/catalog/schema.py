@@ -10,6 +10,7 @@ library; Alembic is imported only when there is something to upgrade.
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ HEAD: Final = "0001"
 """The newest version this program knows: the last file in ``migrations/``."""
 
 _LOCK_TIMEOUT_S = 30.0
+_NUMBER: Final = re.compile(r"[0-9]{4}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def read_version(connection: sqlite3.Connection, path: Path) -> Version | None:
         raise CorruptStoreError(f"{path} is a database, but no catalog of modelcask; move it away")
     numbers = [number for (number,) in connection.execute("SELECT version_num FROM alembic_version")]
     said = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('min_reader', 'min_writer')"))
-    if len(numbers) != 1 or len(said) != 2:  # noqa: PLR2004 - the two keys of the query
+    versions = [*numbers, *said.values()]
+    if len(numbers) != 1 or len(said) != 2 or not all(map(_NUMBER.fullmatch, versions)):  # noqa: PLR2004 - its keys
         raise CorruptStoreError(f"the catalog {path} does not say its version; run: modelcask rebuild")
     return Version(numbers[0], said["min_reader"], said["min_writer"])
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from modelcask.config import Settings
 from modelcask.errors import ResponseError
-from modelcask.net import policy
 from modelcask.net.status import is_unasked_page, page_error, status_error
 from modelcask.sources import Wanted
 from modelcask.types import Credential, HTTPLocation, RemoteFile, Resolution
@@ -52,6 +51,8 @@ class HTTPSource:
 
     async def _ask(self, method: str, uri: ModelURI, url: str) -> RemoteFile | None:
         """Return what the answer says of the file; None for a HEAD that says nothing."""
+        from modelcask.net import policy  # noqa: PLC0415 - yarl: finding a source must cost nothing
+
         pinned = uri.pin is not None
         try:
             credential = Credential(policy.origin_of(url), self._headers) if self._headers else None

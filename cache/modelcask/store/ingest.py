@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -94,12 +95,14 @@ class Ingest:
         self._reset()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Keep what has arrived, unless the ingest was finished or dropped."""
         for stream in list(self._streams):
             stream.close()
         if not self._finished:
-            await self._alone(self._partial.keep)
+            # Who cancels does not wait for the disk: claims are checked before they are used.
+            hurried = kind is not None and issubclass(kind, asyncio.CancelledError)
+            await self._alone(partial(self._partial.keep, durably=not hurried))
 
     # Waiting for threads.
 

@@ -209,14 +209,18 @@ class Partial:
         self._sealed = True
         return self._data, found.st_ino
 
-    def keep(self) -> None:
-        """Claim everything that was written, the odd tails included, and close it; drop what nobody could use."""
+    def keep(self, *, durably: bool = True) -> None:
+        """Claim everything that was written, the odd tails included, and close it; drop what nobody could use.
+
+        Unless ``durably``, a power cut soon after may make claims false, which costs those bytes and nothing else.
+        """
         if not self.is_open and not self._sealed:
             return
         if self._resumable and not self._unwritable:
             try:
                 self._claim_what_fits()
-                self.sync()
+                if durably:
+                    self.sync()
             except CacheError as error:
                 # The transfer's own error is on its way up and says more; a smaller kept part costs time only.
                 _log.warning("%s: not all that arrived could be kept: %s", self._identity.path, error)
