@@ -6,6 +6,7 @@ import fcntl
 import mmap
 import random
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from kill_jobs import command
 from modelcask.fetch import plan, work
 from modelcask.store import fs, ingest, stream
+from modelcask.store.stream import Block, Stream
 from zygote import say
 
 SMALL_SEGMENT_BYTES = 64 << 10
@@ -38,33 +40,48 @@ def use_small_spans() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """How far a pull has come, in a file, so that it outlives a kill: bytes arrived, most spans fetched at a time."""
+    """How far a pull has come, in a file, so that it outlives a kill."""
 
     path: Path
 
     def reset(self) -> None:
-        self.path.write_bytes(bytes(16))
+        self.path.write_bytes(bytes(24))
 
     @property
     def arrived_bytes(self) -> int:
-        return int.from_bytes(self.path.read_bytes()[:8], "little")
+        """What has come from the network."""
+        return self._read(0)
+
+    @property
+    def taken_bytes(self) -> int:
+        """What of it was handed over to be written."""
+        return self._read(1)
 
     @property
     def connections(self) -> int:
-        return int.from_bytes(self.path.read_bytes()[8:], "little")
+        """How many spans were fetched at a time, at most."""
+        return self._read(2)
+
+    def _read(self, at: int) -> int:
+        return int.from_bytes(self.path.read_bytes()[8 * at : 8 * at + 8], sys.byteorder)
 
     def attach(self) -> None:
         """Have this process's pull keep it."""
         with self.path.open("r+b") as file:
-            kept = memoryview(mmap.mmap(file.fileno(), 16)).cast("Q")
-        take_note = plan.Plan.arrived
+            kept = memoryview(mmap.mmap(file.fileno(), 24)).cast("Q")
+        take_note, take = plan.Plan.arrived, ingest.Ingest.take
 
         def arrived(self: plan.Plan, ask: plan.Ask, start: int, count: int) -> None:
             kept[0] += count
-            kept[1] = max(kept[1], len(self._work.spans))
+            kept[2] = max(kept[2], len(self._work.spans))
             take_note(self, ask, start, count)
 
+        def taken(self: ingest.Ingest, stream: Stream, block: Block, *, last: bool) -> None:
+            kept[1] += block.size
+            take(self, stream, block, last=last)
+
         plan.Plan.arrived = arrived  # type: ignore[method-assign] # in a child of its own
+        ingest.Ingest.take = taken  # type: ignore[method-assign] # the same
 
 
 def pull(root: Path, url: str, small: bool) -> object:

@@ -193,8 +193,8 @@ def test_the_statements_search_by_index_only(reader: LookupReader) -> None:
         for name, text in vars(lookup).items()
         if name.isupper() and str(text).lstrip().startswith("SELECT") and "FROM" in str(text)
     }
-    assert len(statements) == 7
-    values = {"source": "", "ref": "", "revision": "", "path": "", "value": b"", "id": 1, "prefix": ""}
+    assert len(statements) == 9
+    values = {"source": "", "ref": "", "revision": "", "path": "", "value": b"", "algorithm": "", "id": 1, "prefix": ""}
     assert reader.has_schema()
     connection = reader._connection
     assert connection is not None

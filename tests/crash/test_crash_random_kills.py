@@ -64,11 +64,11 @@ class Size:
     block: int
     small: bool
 
-    def may_be_lost(self, connections: int) -> int:
-        """Return how many bytes a death may cost at most.
+    def may_be_unclaimed(self, connections: int) -> int:
+        """Return how many bytes that were handed over to be written a death may cost at most.
 
-        One segment a connection: the one that is not whole yet. Beyond that what is on its way from the socket to
-        the disk, in memory, which is bounded for all connections together.
+        One segment a connection: the one that is not whole yet. Beyond that what is on its way to the disk: the last
+        block of each, and the blocks that memory holds for all connections together.
         """
         return connections * (self.segment + self.block) + lanes.BLOCKS_IN_FLIGHT * self.block
 
@@ -83,9 +83,14 @@ class Death:
 
     connections: int
     arrived_bytes: int
+    unclaimed_bytes: int
+    """What had been handed over to be written, and is not claimed."""
     lost_bytes: int
+    """The same with what had only just arrived."""
     refetched_bytes: int
     """As the server counts: with what stood in the sockets."""
+    was_whole: bool
+    """Whether nothing was missing any more."""
 
 
 class Campaign:
@@ -113,7 +118,7 @@ class Campaign:
             for _ in range(self._chance.randint(1, 3)):
                 if not self._pull_and_kill():
                     break
-                opened += self.deaths[-1].arrived_bytes > 0
+                opened += self.deaths[-1].arrived_bytes > 0 and not self.deaths[-1].was_whole
             self._pull_to_the_end()
             self._check(opened)
         shutil.rmtree(self._root)
@@ -155,14 +160,16 @@ class Campaign:
         death = Death(
             self._meter.connections,
             self._meter.arrived_bytes,
+            self._meter.taken_bytes - gained,
             self._meter.arrived_bytes - gained,
             served.bytes_sent - gained,
+            after.size_bytes == self._size.file,
         )
         print(death)  # noqa: T201 - the figures of a campaign
         self.deaths.append(death)
         assert overlap(served.asked, before) == 0, "what was held was asked for"
         assert overlap(before, after) == before.size_bytes, "what was claimed is claimed no more"
-        assert death.lost_bytes <= self._size.may_be_lost(death.connections), death
+        assert death.unclaimed_bytes <= self._size.may_be_unclaimed(death.connections), death
         return True
 
     def _is_unfinished(self) -> bool:
@@ -192,7 +199,7 @@ class Campaign:
             assert find_lies(self._root) == []
 
     def _tell(self) -> None:
-        for name in ("lost_bytes", "refetched_bytes"):
+        for name in ("unclaimed_bytes", "lost_bytes", "refetched_bytes"):
             figures = [getattr(death, name) for death in self.deaths]
             segments = [max(death.connections, 1) * self._size.segment for death in self.deaths]
             shares = [figure / whole for figure, whole in zip(figures, segments, strict=True)]

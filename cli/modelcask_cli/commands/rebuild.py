@@ -17,7 +17,8 @@ from modelcask_cli.progress.work import working
 def command(as_json: bool, quiet: bool) -> None:
     """Make the catalog again from the files on disk.
 
-    For when it is lost or damaged. Every blob is hashed again. The former catalog is kept, and nothing is deleted.
+    For when it is lost or damaged, or the file FORMAT is. Every blob is hashed again. The former catalog is kept, and
+    nothing is deleted.
     """
     hashed_bytes = 0
     with modelcask.ModelCache(settings=load_settings()) as cache, working(quiet=quiet) as show:
