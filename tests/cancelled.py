@@ -90,7 +90,7 @@ class Trial:
 
         def hook(name: str) -> None:
             if name == step and not self._cancelled_at:
-                self._cancel_now()
+                self.cancel()
                 time.sleep(_PAUSE_S)
             if self._is_over:
                 self._late.append(name)
@@ -105,7 +105,7 @@ class Trial:
             end = time.monotonic() + 60
             while not come() and not self._is_over and time.monotonic() < end:
                 time.sleep(0.001)
-            self._cancel_now()
+            self.cancel()
 
         self._thread = threading.Thread(target=wait)
         self._thread.start()
@@ -115,7 +115,8 @@ class Trial:
         began = time.monotonic()
         self.when(lambda: time.monotonic() > began + delay_s)
 
-    def _cancel_now(self) -> None:
+    def cancel(self) -> None:
+        """Cancel it now, from any thread."""
         if not self._is_over:
             self._cancelled_at = time.monotonic()
             self._cancel()

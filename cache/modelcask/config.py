@@ -69,24 +69,33 @@ def _boolean(text: str) -> bool:
     return value[text.lower()]
 
 
+def _whole(value: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,18}", value.strip(), re.ASCII):
+        raise ValueError("write a whole number")
+    return int(value)
+
+
 def _positive_int(value: str) -> int:
-    number = int(value)
+    number = _whole(value)
     if number < 1:
         raise ValueError("it must be 1 or more")
     return number
 
 
 def _natural(value: str) -> int:
-    number = int(value)
+    number = _whole(value)
     if number < 0:
         raise ValueError("it must be 0 or more")
     return number
 
 
 def _positive_float(value: str) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError("write a number") from None
     if not 0 < number < float("inf"):
-        raise ValueError("it must be above 0")
+        raise ValueError("it must be a number above 0")
     return number
 
 

@@ -140,7 +140,9 @@ def _room(layout: Layout) -> Check:
     if free >= _LITTLE_ROOM:
         return Check("room", Health.OK, detail)
     kept = layout.reserve.stat().st_size if layout.reserve.is_file() else 0
-    detail += f", and {kept:,} in reserve; free some, for example by: modelcask rm"
+    # Without a reserve the removal itself may find no room to be written down.
+    step = "free some, for example by: modelcask rm" if kept else "free some of it outside the store first"
+    detail += f", and {kept:,} in reserve; {step}"
     return Check("room", Health.FAILURE if free < RESERVE_BYTES else Health.WARNING, detail)
 
 

@@ -151,6 +151,7 @@ class Fetcher:
                 held = ingest.held.size_bytes
                 self.reporter.tell_file(file, phase, message, done=held, resumed=ingest.resumed_bytes)
 
+            fetched = 0
             try:
                 if isinstance(file.location, FileLocation):
                     report(Phase.DOWNLOADING)
@@ -173,8 +174,9 @@ class Fetcher:
                     await ingest.drop()
                 raise
             finally:
-                arrived = max(ingest.held.size_bytes - ingest.resumed_bytes, 0)
-                self.book.moved(file.path, fetched=arrived, reused=ingest.resumed_bytes)
+                # Of a transfer that failed, what it threw away on the way is not known.
+                fetched = fetched or max(ingest.held.size_bytes - ingest.resumed_bytes, 0)
+                self.book.moved(file.path, fetched=fetched, reused=ingest.resumed_bytes)
             return sealed, fetched
 
     @asynccontextmanager

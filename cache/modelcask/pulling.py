@@ -210,13 +210,17 @@ class _Pull:
         shop, fetcher = self._shop, self._fetcher
         reused = sum(held.size_bytes for held in self._held.values())
         try:
-            await asyncio.to_thread(self._reserve_room, missing)
-            await self._fetch_all(missing)
+            try:
+                await asyncio.to_thread(self._reserve_room, missing)
+                await self._fetch_all(missing)
+            except asyncio.CancelledError:
+                # What is all published, and told as done, is recorded although nobody waits for it any more.
+                if len(self._held) == len(self._files):
+                    await through(asyncio.to_thread(self._finish))
+                elif not fetcher.keep_partial:
+                    await through(asyncio.to_thread(retire, shop.layout, shop.catalog, fetcher.published))
+                raise
             snapshot = await through(asyncio.to_thread(self._finish))
-        except asyncio.CancelledError:
-            if not fetcher.keep_partial:
-                await through(asyncio.to_thread(retire, shop.layout, shop.catalog, fetcher.published))
-            raise
         finally:
             fetcher.room.release()
             if fetcher.kept_lock is not None:

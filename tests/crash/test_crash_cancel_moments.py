@@ -121,6 +121,17 @@ async def test_while_another_process_has_the_file(trial: Trial, origin: Origin, 
     await asyncio.to_thread(goes_on, trial.root, origin, "/m", CONTENT)
 
 
+async def test_as_soon_as_its_last_file_is_published(trial: Trial, origin: Origin) -> None:
+    """The attempt is done by then, so the revision is recorded although nobody waits for it."""
+    url = origin.add("/m", CONTENT)
+    await trial.run(url, progress=lambda event: trial.cancel() if event.phase is Phase.DONE else None)
+    assert trial.result is None
+    assert outcomes(trial.root) == [Outcome.DONE]
+    with ModelCache(trial.root) as cache:
+        assert cache.lookup(url) is not None
+    await asyncio.to_thread(goes_on, trial.root, origin, "/m", CONTENT)
+
+
 STEPS = {
     "while its folder is made": "partial.mkdir",
     "while its space is reserved": "partial.data.preallocate",

@@ -290,4 +290,4 @@ def test_half_a_gigabyte_that_is_killed_anywhere_goes_on(
             for number in range(BIG.file // len(block)):
                 file.write(number.to_bytes(8, "little") + block[8:])
         server = FromNginx(nginx, BIG.file)
-        Campaign(zygote, new_root, large_place, server=server, source=source, size=BIG, seed=seed).run(kills(12))
+        Campaign(zygote, new_root, large_place, server=server, source=source, size=BIG, seed=seed).run(kills(4))

@@ -30,7 +30,7 @@ _OURS: Final = re.compile(
 
 _MOST_BYTES: Final = 64 << 10
 _BLOB_FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
-_PLENTY_BYTES: Final = 32 * RESERVE_BYTES
+_PLENTY_BYTES: Final = 8 * RESERVE_BYTES
 """The reserve is made while at least this much is free: it must not be what fills the disk."""
 
 
