@@ -20,6 +20,8 @@ WAL_LIMIT_BYTES: Final = 4 << 20
 
 _BUSY_TIMEOUT_S: Final = 10.0
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
+_SIGNS_OF_DAMAGE: Final = ("no such ", "unsupported file format", "malformed ")
+"""How messages begin for which SQLite has no code of their own."""
 _HELD: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 # A page that mmap shows after the disk has failed ends the process by a signal; a read reports an error.
@@ -98,7 +100,7 @@ def translate(error: BaseException | None, path: Path) -> CacheError | None:  # 
         undecodable = str(error).startswith("Could not decode to UTF-8")
         return _damaged(path, "text that is none") if undecodable else None
     primary = code & 0xFF  # the rest tells where in SQLite it arose
-    if primary in _DAMAGED or (primary == sqlite3.SQLITE_ERROR and str(error).startswith("no such ")):
+    if primary in _DAMAGED or (primary == sqlite3.SQLITE_ERROR and str(error).startswith(_SIGNS_OF_DAMAGE)):
         return _damaged(path, str(error))
     if primary in _HELD:
         return BusyError(f"the catalog {path}")

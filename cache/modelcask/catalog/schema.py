@@ -91,6 +91,10 @@ def find_version(path: Path) -> Version | None:
         return read_version(connection, path)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
+
+
 def read_version(connection: sqlite3.Connection, path: Path) -> Version | None:
     """Return the version as ``connection`` sees it; ``path`` is for the error. As :func:`find_version`.
 
@@ -105,7 +109,7 @@ def read_version(connection: sqlite3.Connection, path: Path) -> Version | None:
     numbers = [number for (number,) in connection.execute("SELECT version_num FROM alembic_version")]
     said = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('min_reader', 'min_writer')"))
     versions = [*numbers, *said.values()]
-    if len(numbers) != 1 or len(said) != 2 or not all(map(_NUMBER.fullmatch, versions)):  # noqa: PLR2004 - its keys
+    if len(numbers) != 1 or len(said) != 2 or not all(map(_is_number, versions)):  # noqa: PLR2004 - its keys
         raise CorruptStoreError(f"the catalog {path} does not say its version; run: modelcask rebuild")
     return Version(numbers[0], said["min_reader"], said["min_writer"])
 
