@@ -19,6 +19,7 @@ import socket
 import ssl
 import time
 import urllib.request
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
@@ -56,6 +57,7 @@ class Client:
         self._clock = clock
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._context: ssl.SSLContext | None = None
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._proxies = urllib.request.getproxies()
 
     async def __aenter__(self) -> Self:
@@ -66,6 +68,9 @@ class Client:
         self._sessions.clear()
         for session in sessions:
             await session.close()
+        await asyncio.sleep(0)  # for the transports to let go of theirs
+        for left in list(self._sockets):
+            left.close()  # of a request that was cancelled just as it was connected: nobody else knows it
 
     @asynccontextmanager
     async def request(
@@ -171,11 +176,24 @@ class Client:
             )
         return proxy
 
+    def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = info
+        made = socket.socket(family=family, type=kind, proto=protocol)
+        self._sockets.add(made)
+        return made
+
+    def _guarded_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        if not policy.is_public_address(str(info[4][0])):
+            raise RefusedAddressError
+        return self._socket(info)
+
     def _session(self, *, guarded: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(guarded)
         if session is None:
             session = self._sessions[guarded] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, socket_factory=_guarded_socket if guarded else None),
+                connector=aiohttp.TCPConnector(
+                    limit=0, socket_factory=self._guarded_socket if guarded else self._socket
+                ),
                 timeout=aiohttp.ClientTimeout(
                     total=None,
                     connect=self._settings.connect_timeout_s,
@@ -253,13 +271,6 @@ class Response:
                     retryable=False,
                 )
         return bytes(body)
-
-
-def _guarded_socket(info: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, address = info
-    if not policy.is_public_address(str(address[0])):
-        raise RefusedAddressError
-    return socket.socket(family=family, type=kind, proto=protocol)
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
