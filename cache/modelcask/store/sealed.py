@@ -47,7 +47,7 @@ def open_partial(folder: Path) -> None:
 
 def discard_partial(folder: Path) -> None:
     """Remove what is left of an ingest, the data last."""
-    names = set(_FILES)
+    names: set[str] = set(_FILES)
     if folder.is_dir():  # what a writer that was killed left aside
         names.update(path.name for path in folder.iterdir())
     for name in sorted(names, key=lambda name: name == "data"):
