@@ -21,7 +21,7 @@ import time
 import urllib.request
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from typing import Final, Self
@@ -41,6 +41,7 @@ logger = logging.getLogger("modelcask.net")
 
 READ_BUFFER_BYTES: Final = 1 << 20
 _DRAIN_BYTES: Final = 1 << 14
+_CLOSING_S: Final = (0.0, 0.01, 0.05, 0.25)
 # The only headers a caller may send. They go to every hop, so nothing secret may be among them.
 _CARRIED: Final = frozenset({"accept", "if-none-match", "if-range", "range", "user-agent"})
 
@@ -68,9 +69,26 @@ class Client:
         self._sessions.clear()
         for session in sessions:
             await session.close()
-        await asyncio.sleep(0)  # for the transports to let go of theirs
-        for left in list(self._sockets):
-            left.close()  # of a request that was cancelled just as it was connected: nobody else knows it
+        await self._close_sockets()
+
+    async def _close_sockets(self) -> None:
+        """Close what requests left that were cancelled as they connected: no session knows of those.
+
+        A transport, if there is one, has to close its own socket: told that the connection has ended it does,
+        within a few turns of the loop. What nobody closes then has no transport.
+        """
+        await asyncio.sleep(0)
+        for left in self._open_sockets():
+            with suppress(OSError):
+                left.shutdown(socket.SHUT_RDWR)
+        for pause_s in _CLOSING_S:
+            if self._open_sockets():
+                await asyncio.sleep(pause_s)
+        for left in self._open_sockets():
+            left.close()
+
+    def _open_sockets(self) -> list[socket.socket]:
+        return [made for made in list(self._sockets) if made.fileno() != -1]
 
     @asynccontextmanager
     async def request(
