@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from modelcask.digest import Digest
 from modelcask.errors import CacheError, ConnectionInterruptedError, DigestMismatchError
-from modelcask.fetch.plan import Ask, Done, GiveUp, Place, Plan, Wait
+from modelcask.fetch.plan import Ask, Done, Drop, GiveUp, Place, Plan, Wait
 from modelcask.fetch.transfer import Accept, Held
 from modelcask.ranges import ByteRange, RangeSet
 from modelcask.types import HTTPLocation, RemoteFile
@@ -36,20 +36,28 @@ class Story:
     held: RangeSet = field(default_factory=RangeSet)
     mirrors: Sequence[str] = ()
     retries: int = 2
+    is_patient: bool = False
     now: float = 0.0
 
     def __post_init__(self) -> None:
         assert isinstance(self.file.location, HTTPLocation)
         locations = [*(HTTPLocation(f"https://{name}/m") for name in self.mirrors), self.file.location]
-        self.plan = Plan(self.file, locations, lambda: self.held, retries=self.retries, backoff=lambda n, _: 2.0**n)
+        self.plan = Plan(
+            self.file,
+            locations,
+            lambda: self.held,
+            retries=self.retries,
+            is_patient=self.is_patient,
+            backoff=lambda n, _: 2.0**n,
+        )
 
-    def step(self) -> Ask | Wait | Done | GiveUp:
+    def step(self) -> Ask | Drop | Wait | Done | GiveUp:
         return self.plan.next(self.now)
 
     def ask(self) -> Ask:
         step = self.step()
         assert isinstance(step, Ask), step
-        step.began = self.now
+        self.plan.began(step, self.now)
         return step
 
     def accept(self, ask: Ask, *, whole: bool = False, etag: str | None = ETAG, total: int | None = LARGE) -> bool:
@@ -76,13 +84,15 @@ class Story:
         return self.plan.places[-1]
 
 
-def shown(step: Ask | Wait | Done | GiveUp) -> str:
+def shown(step: Ask | Drop | Wait | Done | GiveUp) -> str:
     """Return a step in one line."""
     match step:
-        case Ask(place, _, request, _, restart):
+        case Ask(place, _, request, restart):
             wanted = request.headers.get("Range", "everything").removeprefix("bytes=")
             joined = " if the same" * (request.etag is not None and not request.is_whole)
             return f"{place.host}: {wanted}{joined}{', anew' * restart}"
+        case Drop(ask):
+            return f"drop {ask.place.host}: {ask.request.headers['Range'].removeprefix('bytes=')}"
         case Wait(until):
             return "wait" if until is None else f"wait until {until:g}"
         case GiveUp(error):

@@ -190,20 +190,10 @@ play("416", [CUT, NotSatisfiable()], expect=CHANGED)
 play("416 with the size", [CUT, NotSatisfiable(20_000)], expect=CHANGED)
 play("416 once, where everything is at hand", [(Chunked(), CutAfter(20_000)), Normal()], expect=RIGHT)
 
-play("another ETag each time", [ChangingETag()], expect=RIGHT, etag=CHANGED, ranged={"digest": CHANGED})
-play(
-    "another ETag each time, cut",
-    [(ChangingETag(), CUT), ChangingETag()],
-    expect=RIGHT,
-    etag=CHANGED,
-    ranged={"digest": CHANGED},
-)
-play(
-    "another ETag each time, no If-Range",
-    [(ChangingETag(), CUT), (ChangingETag(), IgnoreIfRange())],
-    expect=CHANGED,
-    ranged={"all": f"{RIGHT}|{CHANGED}"},
-)
+play("another ETag each time", [ChangingETag()], expect=RIGHT, etag=CHANGED)
+play("another ETag each time, cut", [(ChangingETag(), CUT), ChangingETag()], expect=RIGHT, etag=CHANGED)
+play("another ETag each time, no If-Range", [(ChangingETag(), CUT), (ChangingETag(), IgnoreIfRange())],
+     expect=RIGHT, etag=CHANGED, nothing=CHANGED)  # fmt: skip
 play("weak ETag, cut", [(WeakETag(), CUT), WeakETag()], expect=RIGHT)
 play("no ETag, cut", [(ETag(None), CUT), ETag(None)], expect=RIGHT)
 play("no ETag, then one", [(ETag(None), CUT), Normal()], expect=RIGHT)
@@ -232,16 +222,9 @@ play("replaced by something longer, unannounced", [(Replaced(LONGER), Chunked())
      expect=WHOLE, all=SIZE, digest=TOLD, etag=CHANGED, ranged={"digest": SIZE, "nothing": CHANGED})  # fmt: skip
 play("longer under the same ETag, unannounced", [(Replaced(LONGER), SAME_ETAG, Chunked())],
      expect=WHOLE, all=SIZE, digest=TOLD, etag=CHANGED, ranged={"digest": SIZE, "nothing": CHANGED})  # fmt: skip
-play(
-    "replaced in mid-transfer",
-    [CUT, Replaced(OTHER)],
-    expect=WHOLE,
-    all=TOLD,
-    digest=TOLD,
-    etag=CHANGED,
-    ranged={"digest": CHANGED},
-)
-play("replaced in mid-transfer, no If-Range", [CUT, (Replaced(OTHER), IgnoreIfRange())], expect=CHANGED)
+play("replaced in mid-transfer", [CUT, Replaced(OTHER)], expect=WHOLE, all=TOLD, digest=TOLD, etag=CHANGED)
+play("replaced in mid-transfer, no If-Range", [CUT, (Replaced(OTHER), IgnoreIfRange())],
+     expect=CHANGED, all=TOLD, digest=TOLD)  # fmt: skip
 play("longer in mid-transfer under the same ETag", [CUT, (Replaced(LONGER), SAME_ETAG)], expect=CHANGED, all=SIZE,
      digest=(CHANGED, CHANGED), ranged={"digest": SIZE})  # fmt: skip
 play("replaced in mid-transfer, no ETag, no If-Range",
@@ -251,10 +234,10 @@ play(
     "replaced in mid-transfer by something tiny",
     [CUT, Replaced(TINY)],
     expect=WHOLE,
-    all=SIZE,
-    digest=TOLD,
+    all=CHANGED,
+    digest=CHANGED,
     etag=CHANGED,
-    ranged={"digest": f"{CHANGED}|{SIZE}", "nothing": CHANGED},
+    ranged={"nothing": CHANGED},
 )
 play("one byte flipped", [FlipByte(14_000)], expect=UNSEEN, all=TOLD, digest=TOLD)
 
@@ -298,26 +281,13 @@ def play_ranges(name: str, script: Script, *, expect: Outcomes, nothing: Outcome
 SLOW = Drip(500, 0.002)
 
 play_ranges("a good server, slowly", [SLOW], expect=RIGHT)
-play_ranges(
-    "another ETag behind the middle",
-    [Behind(8_000, (ChangingETag(),))],
-    expect=RIGHT,
-    etag=CHANGED,
-    digest=f"{RIGHT}|{CHANGED}",
-)
-play_ranges(
-    "another ETag behind the middle, no If-Range", [Behind(8_000, (ETag('"b"'), IgnoreIfRange()))], expect=CHANGED
-)
-play_ranges(
-    "another object behind the middle",
-    [Behind(8_000, (Replaced(OTHER),))],
-    expect=CHANGED,
-    all=TOLD,
-    digest=f"{TOLD}|{CHANGED}",
-)
-play_ranges(
-    "another object behind the middle, no If-Range", [Behind(8_000, (Replaced(OTHER), IgnoreIfRange()))], expect=CHANGED
-)
+play_ranges("another ETag behind the middle", [Behind(8_000, (ChangingETag(),))], expect=RIGHT, etag=CHANGED)
+play_ranges("another ETag behind the middle, no If-Range", [Behind(8_000, (ETag('"b"'), IgnoreIfRange()))],
+            expect=CHANGED, all=RIGHT, digest=RIGHT)  # fmt: skip
+play_ranges("another object behind the middle", [Behind(8_000, (Replaced(OTHER),))],
+            expect=CHANGED, all=TOLD, digest=TOLD)  # fmt: skip
+play_ranges("another object behind the middle, no If-Range", [Behind(8_000, (Replaced(OTHER), IgnoreIfRange()))],
+            expect=CHANGED, all=TOLD, digest=TOLD)  # fmt: skip
 play_ranges("no ETag behind the middle", [Behind(8_000, (ETag(None), IgnoreIfRange()))], expect=RIGHT)
 play_ranges("206 at first, 200 behind the middle", [Behind(8_000, (IgnoreRange(),))], expect=RIGHT)
 play_ranges("206 at first, 200 later", [Normal(), Normal(), Normal(), IgnoreRange()], expect=RIGHT)

@@ -22,7 +22,7 @@ from modelcask.errors import (
 from modelcask.fetch.gate import Gate
 from modelcask.fetch.limiter import Limiter
 from modelcask.fetch.lines import Line, Lines
-from modelcask.fetch.plan import Ask, Done, GiveUp, Place, Plan, Wait
+from modelcask.fetch.plan import Ask, Done, Drop, GiveUp, Place, Plan, Wait
 from modelcask.fetch.retry import reason
 from modelcask.fetch.transfer import (
     Accept,
@@ -98,7 +98,13 @@ async def download(
         raise TypeError(f"{file.path} is not at an HTTP location")
     # Without a digest nobody could tell whether a mirror's bytes are right.
     mirrors = file.mirrors if proven_by_digest(file) else ()
-    plan = Plan(file, [*mirrors, file.location], lambda: sink.held, retries=network.retries)
+    plan = Plan(
+        file,
+        [*mirrors, file.location],
+        lambda: sink.held,
+        retries=network.retries,
+        is_patient=network.limiter.is_active,
+    )
     transfer = _Transfer(file, sink, network, plan, report, order, gate or Gate())
     try:
         await transfer.run()
@@ -125,7 +131,7 @@ class _Transfer:
     received: int = 0
     is_void: bool = False
     """Whether what is at hand belongs to something else than the file."""
-    _running: set[asyncio.Task[None]] = field(default_factory=set)
+    _running: dict[asyncio.Task[None], Ask] = field(default_factory=dict)
     _queued: Ask | None = None
     """The request that waits for its connection: one at a time, so that spans are handed out lowest first."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -151,9 +157,11 @@ class _Transfer:
                         raise error
                     case Wait(until):
                         await self._wait(until)
+                    case Drop(ask):
+                        await self._end(ask)
                     case Ask():
                         self._queued = step
-                        self._running.add(asyncio.create_task(self._run(step)))
+                        self._running[asyncio.create_task(self._run(step))] = step
                     case _:
                         assert_never(step)
         finally:
@@ -173,13 +181,21 @@ class _Transfer:
         finally:
             changed.cancel()
         for task in [task for task in self._running if task.done()]:
-            self._running.discard(task)
+            del self._running[task]
             if not task.cancelled():
                 task.result()
 
+    async def _end(self, ask: Ask) -> None:
+        """End a request that is too slow."""
+        _log.info("%s: asking anew for what %s sends too slowly", display(self.file.path), display(ask.place.host))
+        for task in [task for task, its in self._running.items() if its is ask]:
+            task.cancel()
+            await asyncio.wait([task])
+        self.plan.ended(ask, self._now())
+
     async def _silence(self) -> None:
         """End all other requests."""
-        others = self._running - {asyncio.current_task()}
+        others = self._running.keys() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         self._queued = None  # not by its task: cancelled before it ever ran, that does nothing
@@ -191,7 +207,7 @@ class _Transfer:
             async with self.network.lines.line(ask.place.host, self.order) as line:
                 self._queued = None
                 self._changed.set()
-                ask.began = self._now()
+                self.plan.began(ask, self._now())
                 try:
                     if not self.gate.is_shut:
                         await self._request(ask, line)
@@ -214,7 +230,7 @@ class _Transfer:
         wait = self.plan.failed(ask, error, self._now())
         if wait is not None:
             _log.info("%s: %s", display(self.file.path), reason(error, wait))
-            if not self._running - {asyncio.current_task()}:
+            if not self._running.keys() - {asyncio.current_task()}:
                 self.report(Phase.RETRYING, reason(error, wait))
         elif len(self.plan.places) > 1:
             self._drop(ask.place, str(error).partition("; ")[0])
@@ -285,6 +301,7 @@ class _Transfer:
                     return
         finally:
             stream.close()
+            span.position = min(span.position, stream.position)  # cancelled, not all of the chunk was taken
         if self.plan.is_bounded:
             if span.left:
                 # Also where the framing was in order: a proxy that lost its own source ends its chunks politely.

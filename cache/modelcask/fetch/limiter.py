@@ -25,6 +25,11 @@ class Limiter:
         self._sleep = sleep
         self._free_at = float("-inf")
 
+    @property
+    def is_active(self) -> bool:
+        """Whether anybody is held."""
+        return self._rate is not None
+
     async def take(self, count: int) -> None:
         """Return when ``count`` more bytes may have come."""
         if self._rate is None:

@@ -3,6 +3,7 @@
 No I/O and no clock of its own. The shell around it (``download``) does what it is told and says what came of it::
 
     next(now)          Ask       make this request, on a connection of its own
+                       Drop      end this request: others would bring its bytes sooner (``pace``)
                        Wait      until a time, or until something that runs has ended
                        Done      all bytes are there
                        GiveUp    nobody is left who could send what is missing
@@ -25,8 +26,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from modelcask.errors import CacheError, TransferError
+from modelcask.fetch import pace
 from modelcask.fetch.retry import is_worth_another_try, wait_after
-from modelcask.fetch.transfer import Accept, Held, Request, may_resume
+from modelcask.fetch.transfer import Accept, Held, Request, may_resume, proven_by_digest
 from modelcask.fetch.work import Span, Work
 from modelcask.ranges import RangeSet
 from modelcask.types import HTTPLocation, RemoteFile
@@ -53,6 +55,8 @@ class Place:
     """Its host and port: safe to show."""
     shortcut: object = None
     """Where its redirects led the last time."""
+    speed: float | None = None
+    """The bytes a second of one connection; None: not known."""
     side_by_side: bool = True
     """Whether several ranges may be asked for at a time."""
     refusals: int = 0
@@ -77,11 +81,20 @@ class Ask:
     place: Place
     span: Span
     request: Request
-    began: float
     restart: bool = False
     """Whether what is held has to be thrown away first."""
     is_whole: bool = False
     """Whether the answer turned out to be the whole file."""
+    began: float = float("inf")
+    """When its connection was there for it."""
+    watch: pace.Watch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """End a request that runs, and say ``ended`` of it."""
+
+    ask: Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +126,7 @@ class Plan:
         held: Callable[[], RangeSet],
         *,
         retries: int,
+        is_patient: bool = False,
         backoff: Callable[[int, BaseException], float] = wait_after,
     ) -> None:
         """Begin with what is held.
@@ -122,11 +136,13 @@ class Plan:
             locations: where its bytes are, the source's own last: its errors are the ones that count.
             held: tells which bytes are at hand.
             retries: how many tries of one place in a row may bring nothing new.
+            is_patient: whether nobody is to be called slow: the user wants it so.
             backoff: how long to wait after the nth of them, in seconds.
         """
         self._file = file
         self._held = held
         self._retries = retries
+        self._is_patient = is_patient
         self._backoff = backoff
         self.places = [Place(one, Held(file.size_bytes, None), _host(one)) for one in locations]
         self.places[-1].held = Held.of(file)
@@ -137,41 +153,82 @@ class Plan:
         """Whether no answer has been accepted yet: an empty file is asked for too, for who says so is often wrong."""
         self._received = self._received_before = 0
         self._furthest = 0
-        self._rate: float | None = None
-        """Bytes a second of one connection."""
+        self._running: list[Ask] = []
+        """The requests that have their connections."""
+        self._tried_at = float("-inf")
+        """When a connection was last ended to try another place with."""
 
     # What to do.
 
-    def next(self, now: float) -> Ask | Wait | Done | GiveUp:
+    def next(self, now: float) -> Ask | Drop | Wait | Done | GiveUp:
         """Return what to do now."""
         if self._work.is_done and not self._is_unseen:
             return Done()
-        usable = [place for place in self._order if place.gone is None and place.doubt is None]
+        usable = self._usable()
         if not usable:
             error = self.places[-1].gone or self.places[-1].doubt
             assert error is not None  # noqa: S101 - for the type checker: nobody is usable
             return GiveUp(error)
-        place = next((place for place in usable if place.not_before <= now), None)
-        if place is None:
+        if (late := self._late(now)) is not None:
+            return Drop(late)
+        ready = [place for place in usable if place.not_before <= now]
+        if not ready:
             return Wait(min(place.not_before for place in usable))
-        return self._ask(place, now) or Wait(None)
+        return self._ask(self._choose(ready)) or Wait(self._look_again_at())
 
-    def _ask(self, place: Place, now: float) -> Ask | None:
+    def _usable(self) -> list[Place]:
+        return [place for place in self._order if place.gone is None and place.doubt is None]
+
+    def _choose(self, ready: list[Place]) -> Place:
+        place = pace.preferred(ready)
+        return self._to_try(place, ready) or place
+
+    def _to_try(self, place: Place, places: list[Place]) -> Place | None:
+        if any(ask.place.speed is None for ask in self._running):
+            return None
+        count = sum(ask.place is place for ask in self._running)
+        return pace.to_try(place, places, missing_bytes=self._missing_bytes(), connections=max(count, 1))
+
+    def _missing_bytes(self) -> int:
+        return _UNBOUNDED if self._total is None else self._work.missing_bytes
+
+    def _late(self, now: float) -> Ask | None:
+        """Return a request that is to be ended because it is slow."""
+        for ask in self._running:
+            rate = None if ask.watch is None else ask.watch.measure(ask.span.position, now)
+            if rate is None:
+                continue
+            pace.take_note(ask.place, rate)
+            others = [place for place in self._usable() if place is not ask.place and place.not_before <= now]
+            # One that waits for its first byte is left alone where nobody else can be asked.
+            comparable = [*others, ask.place] if ask.span.position > ask.span.start else others
+            if pace.is_far_behind(rate, comparable):
+                return ask
+            if now >= self._tried_at + pace.WINDOW_S and self._to_try(ask.place, others) is not None:
+                self._tried_at = now
+                return ask
+        return None
+
+    def _look_again_at(self) -> float | None:
+        return min((ask.watch.since + pace.WINDOW_S for ask in self._running if ask.watch is not None), default=None)
+
+    def _ask(self, place: Place) -> Ask | None:
         if not self._joins(place):
             if self._work.spans:
                 return None
             restart = bool(self._held())
-            return Ask(place, self._take_over(), Request(0), now, restart)
+            return Ask(place, self._take_over(), Request(0), restart)
         if not self._splits(place):
             span = None if self._work.spans else self._work.take(_UNBOUNDED)
         else:
-            span = self._work.take(self._span_bytes()) or self._work.steal(self._least_bytes())
+            span = self._work.take(self._span_bytes(place)) or self._work.steal(self._least_bytes(place))
         if span is None:
             if self._work.spans:
                 return None
             span = self._take_over()
         end = span.end if span.end < (_UNBOUNDED if self._total is None else self._total) else None
-        return Ask(place, span, Request(span.start, end, place.held.etag if span.start or end else None), now)
+        etag = place.held.etag if (span.start or end) and not proven_by_digest(self._file) else None
+        return Ask(place, span, Request(span.start, end, etag))
 
     def _joins(self, place: Place) -> bool:
         return may_resume(self._file, place.held) and place.refusals < _REFUSALS
@@ -179,14 +236,14 @@ class Plan:
     def _splits(self, place: Place) -> bool:
         return place.side_by_side and self._total is not None and self._total >= SPLIT_BYTES
 
-    def _span_bytes(self) -> int:
+    def _span_bytes(self, place: Place) -> int:
         least, most = SPAN_BYTES
         # A part of what is missing only, so that there is enough for many connections, should they pay.
-        wanted = min(int((self._rate or 0) * _SPAN_S), self._work.missing_bytes // _SHARES)
+        wanted = min(int((place.speed or 0) * _SPAN_S), self._work.missing_bytes // _SHARES)
         return min(max(wanted, least), most)
 
-    def _least_bytes(self) -> int:
-        return max(SPAN_BYTES[0] // 2, int((self._rate or 0) * _WORTH_S))
+    def _least_bytes(self, place: Place) -> int:
+        return max(SPAN_BYTES[0] // 2, int((place.speed or 0) * _WORTH_S))
 
     def _take_over(self) -> Span:
         for place in self.places:
@@ -194,6 +251,13 @@ class Plan:
         return self._work.start_over(_UNBOUNDED if self._total is None else self._total)
 
     # What came of it.
+
+    def began(self, ask: Ask, now: float) -> None:
+        """Take note that a request has its connection."""
+        ask.began = now
+        self._running.append(ask)
+        if not self._is_patient and self._joins(ask.place):
+            ask.watch = pace.Watch(now, ask.span.position)
 
     def accepted(self, ask: Ask, action: Accept) -> bool:
         """Take note that an answer fits; say whether it makes all others void and starts at zero."""
@@ -206,6 +270,9 @@ class Plan:
                 place.side_by_side = False
             self._total = action.held.total  # also where it is not that of the bytes which go
             ask.span, ask.is_whole = self._take_over(), True
+            self._running = [ask]
+            if len(self.places) == 1:
+                ask.watch = None  # it may be a server that would begin anew
         elif self._total is None and action.held.total is not None:
             self._total = action.held.total
             self._work.limit(self._total)
@@ -244,14 +311,19 @@ class Plan:
     def ended(self, ask: Ask, now: float) -> None:
         """Take note that a request has ended in good order, or was given up without anybody's fault."""
         came = ask.span.position - ask.span.start
-        if came >= SPAN_BYTES[0] and now > ask.began:
-            rate = came / (now - ask.began)
-            self._rate = rate if self._rate is None else (self._rate + rate) / 2
+        is_telling = came >= SPAN_BYTES[0] or (came > 0 and len(self.places) > 1 and ask.place.speed is None)
+        if is_telling and now > ask.began:
+            pace.take_note(ask.place, came / (now - ask.began))
+        self._put_back(ask)
+
+    def _put_back(self, ask: Ask) -> None:
         self._work.put_back(ask.span)
+        if ask in self._running:
+            self._running.remove(ask)
 
     def failed(self, ask: Ask, error: CacheError, now: float) -> float | None:
         """Take note that a request has failed; return how long its place is left in peace, None if that is for good."""
-        self._work.put_back(ask.span)
+        self._put_back(ask)
         place = ask.place
         moved = self._has_moved()
         if not is_worth_another_try(error):

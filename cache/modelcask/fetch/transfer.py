@@ -3,13 +3,14 @@
 The protocol is RFC 9110: sections 13.1.5 (If-Range), 14 (ranges), 15.3.7 (206) and 15.5.17 (416). Everything
 here serves one rule: **two bodies are joined only with proof that they are parts of one object.** Proof is a
 strong ETag that the server repeats, or a strong digest that the source promised, which the store checks at the
-end. Without either, every answer starts at zero. Which bytes to ask for is ``plan``'s to say.
+end. Without either, every answer starts at zero. Where there is such a digest, ETags are not looked at: the machines
+of one cluster often make them up from their own inodes. Which bytes to ask for is ``plan``'s to say.
 
 What an answer leads to::
 
     206                    unit, start, end, total, length and ETag are as asked → Accept
                            anything not as asked, or not asked for, or multipart → Refuse
-                           another total → wrong size (below); another ETag → Fail, RemoteChangedError
+                           another total → wrong size (below); another ETag and no digest → RemoteChangedError
     200                    Accept as a whole: the object changed, or the server does not do ranges
     200 + Content-Range    read as what it says: some model hubs answer a Range with 200 and the rest
     416 ``bytes */start``  Finished, with the same proof as a 206
@@ -236,12 +237,10 @@ def _other_object(file: RemoteFile, held: Held, answer: Answer) -> Action | None
     If-Range should have settled it, but servers that ignore it answer 206 whatever they hold now.
     """
     etag = answer.headers.get("ETag")
-    if held.etag is None or etag == held.etag:
-        return None  # without an ETag to compare, next_request resumed because a digest will tell
+    if held.etag is None or etag == held.etag or proven_by_digest(file):
+        return None
     if etag is not None:
         return Fail(_changed(file, "its ETag is not the one that the bytes at hand came with"))
-    if proven_by_digest(file):
-        return None
     return _refuse(file, answer, "it does not repeat the ETag, and there is no digest to prove the joint")
 
 
