@@ -77,6 +77,15 @@ class Logbook:
         for path in list(self._running):
             self.end(path, error)
 
+    async def refuse(self, error: BaseException) -> None:
+        """Record that a pull ended before anybody knew its files: the attempt's path is empty."""
+        try:
+            await self.open([("", None)])
+        except CacheError as fault:
+            _log.warning("the record of this attempt could not be written: %s", fault)
+        self.end_all(error)
+        await self.flush()
+
     async def flush(self) -> None:
         """Record what has ended, also if nobody waits for it. An error is logged: it must not hide the pull's own."""
         ended, self._ended = self._ended, []

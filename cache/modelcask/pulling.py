@@ -118,7 +118,7 @@ class Puller:
         number = next(self._numbers)
         book = Logbook(shop.catalog, self._session.path.name, uri, order.request_id or uuid.uuid4().hex)
         _log.info("pull %s of %s", book.request_id, uri)
-        reporter = Reporter(uri.canonical, order.progress, order.request_id)
+        reporter = Reporter(uri.canonical, order.progress, book.request_id)
         source = find_source(uri.scheme)
         if not order.refresh and source.needs_network:
             held = await asyncio.to_thread(shop.finder.find, uri, order.wanted)
@@ -131,11 +131,16 @@ class Puller:
         changed = busy = 0
         while True:
             reporter.tell(Phase.RESOLVING)
-            resolution = await self._resolve(uri, order.wanted, reporter, self._settings, order.access)
+            try:
+                resolution = await self._resolve(uri, order.wanted, reporter, self._settings, order.access)
+                files = choose(resolution, order.wanted)
+            except BaseException as error:
+                await book.refuse(error)
+                raise
             _log.info("%s is revision %s, %d files known", uri, resolution.revision, len(resolution.files))
             fetcher = Fetcher(shop, resolution, reporter, book, order.gate, number, order.keep_partial)
             try:
-                return await _Pull(fetcher, choose(resolution, order.wanted)).run()
+                return await _Pull(fetcher, files).run()
             except RemoteChangedError:
                 changed += 1
                 if changed > _CHANGES:

@@ -57,6 +57,10 @@ class RangeSet:
         if start >= end:
             return
         first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        if last == first + 1 and self._ends[first] == start:
+            self._ends[first] = end  # what follows a run: by far the most frequent
+            self.size_bytes += end - start
+            return
         if first < last:
             start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
         self._splice(first, last, [(start, end)])

@@ -31,6 +31,21 @@ COMMANDS: Final = (
 )
 
 
+def _show_more(ctx: click.Context, _param: click.Parameter, value: int) -> None:
+    if value:
+        _show_log(value + ctx.find_root().params.get("verbose", 0))
+
+
+verbose_option: Final = click.Option(
+    ["-v", "--verbose"],
+    count=True,
+    expose_value=False,
+    callback=_show_more,
+    help="Log to stderr what is done; -vv in detail.",
+)
+"""After the command as well, where people type it."""
+
+
 class Commands(click.Group):
     """Finds a command in the module of its name."""
 
@@ -43,6 +58,8 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"modelcask_cli.commands.{cmd_name}").command
+        if verbose_option not in command.params:
+            command.params.append(verbose_option)
         return command
 
 
@@ -88,6 +105,10 @@ def app(home: str | None, verbose: int) -> None:  # noqa: ARG001 - home is read 
 
     Results go to stdout, progress and prose to stderr. Exit codes are listed in docs/cli.md.
     """
+    _show_log(verbose)
+
+
+def _show_log(verbose: int) -> None:
     from modelcask_cli.verbosity import show_log  # noqa: PLC0415 - logging costs as much as click
 
     show_log(verbose)

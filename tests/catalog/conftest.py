@@ -8,6 +8,8 @@ import pytest
 
 from catalog.catalog_samples import Clock
 from modelcask.catalog.catalog import Catalog
+from modelcask.catalog.schema import HEAD
+from modelcask.catalog.upgrade import upgrade
 from modelcask.layout import Layout
 
 
@@ -27,6 +29,7 @@ def layout(tmp_path: Path) -> Layout:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty catalog's file, to be copied: running the migrations for each test would take most of the time."""
     layout = make_root(tmp_path_factory.mktemp("migrated") / "root")
+    upgrade(layout, None, HEAD)
     Catalog.open(layout).close()
     return layout.catalog
 

@@ -96,7 +96,7 @@ def test_a_source_that_is_busy_is_told_before_anything_comes(run: Any) -> None:
         other = origin.add("/n.gguf", MODEL, behaviours=[Status(503), CutAfter(1 << 40)])
         events = [json.loads(line) for line in run("pull", "--json", other).lines]
     assert ended.code == 0
-    assert ended.err.startswith(f"{url}: retrying: {url} answered 503; trying again in ")
+    assert ended.err.startswith(f"{url}: retrying: {url} answered 503; trying again ")
     [retry] = [event for event in events if event["event"] == "progress" and event["phase"] == "retrying"]
     assert (retry["uri"], retry["path"]) == (other, "")
     assert "answered 503" in retry["message"]

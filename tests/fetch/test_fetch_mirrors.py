@@ -259,3 +259,12 @@ async def test_a_pause_holds_mirrors_too(three: Places) -> None:
     await task
 
     assert three.asked == [1, 0, 0]
+
+
+async def test_mirrors_that_cannot_be_asked_are_told(three: Places, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a digest nobody could prove their bytes; the user hears of it, and what to do."""
+    three.serve([], [], [], digest=None)
+    await three.bench.download()
+    assert three.asked == [0, 0, 1]
+    assert "its mirrors are not asked" in caplog.text
+    assert "pin one in the URI with #sha256=" in caplog.text

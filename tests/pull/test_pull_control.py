@@ -105,6 +105,16 @@ def test_a_token_cancelled_from_another_thread_ends_the_pull_and_keeps_what_arri
     assert origin.requests[-1].asked == f"bytes={snapshot.bytes_reused}-"
 
 
+def test_a_pull_that_never_got_to_its_files_is_an_attempt_too(cache: modelcask.ModelCache, origin: Origin) -> None:
+    """What the log is asked about most is what failed: its row has no path, since nobody knew the files."""
+    with pytest.raises(modelcask.ModelNotFoundError):
+        cache.pull(origin.url + "/no-such.gguf")
+    [attempt] = cache.list_attempts()
+    assert (attempt.path, attempt.outcome) == ("", modelcask.Outcome.FAILED)
+    assert attempt.uri == origin.url + "/no-such.gguf"
+    assert attempt.error_class == "ModelNotFoundError"
+
+
 def test_nothing_is_kept_where_that_is_wanted(cache: modelcask.ModelCache, origin: Origin, cask: Path) -> None:
     """With ``keep_partial=False`` the partial goes with the pull, and the error says so."""
     gate, token, arrived = Gate(), modelcask.CancelToken(), Arrived(5_000_000)

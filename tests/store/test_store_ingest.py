@@ -174,6 +174,17 @@ async def test_a_segment_is_claimed_when_it_is_written(layout: Layout) -> None:
     assert steps[-3:] == ["partial.journal.fdatasync", "partial.data.fsync", "partial.data.chmod"]
 
 
+@pytest.mark.usefixtures("_small")
+async def test_what_comes_slowly_is_claimed_block_by_block(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow line a kill must not cost minutes: no segment stays open for long."""
+    monkeypatch.setattr("modelcask.store.ingest.SLOW_S", 0.0)
+    steps: list[str] = []
+    fs.on_step(steps.append)
+    content = bytes(4096)
+    await take(layout, content, identity(content), range(0, 4096, 64))
+    assert steps.count("partial.journal.write") == 4096 // 64
+
+
 async def test_a_small_file_that_comes_at_once_needs_no_journal(layout: Layout) -> None:
     """Most files of a repository are such: one file is made for each, and two syncs."""
     steps: list[str] = []

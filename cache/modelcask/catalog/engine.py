@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
@@ -57,6 +57,8 @@ def upsert(connection: Connection, table: type[Any]) -> sqlite.Insert:
     The two dialects' classes have the same methods as far as they are used here.
     """
     if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - takes a while, and is not SQLite's
+
         return postgresql.insert(table)  # type: ignore[return-value] # see above
     return sqlite.insert(table)
 

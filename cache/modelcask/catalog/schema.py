@@ -122,9 +122,13 @@ def _upgrade(layout: Layout) -> None:
         raise BusyError("the catalog's older version", holder="another modelcask that still runs") from error
     try:
         version = with_reserve(layout.reserve, find_version, layout.catalog)
-        if version is None or version.old:
-            from modelcask.catalog.upgrade import upgrade  # noqa: PLC0415 - brings in SQLAlchemy and Alembic
+        if version is None:
+            from modelcask.catalog.creation import create  # noqa: PLC0415 - brings in SQLAlchemy
 
-            upgrade(layout, None if version is None else version.number, HEAD)
+            create(layout, HEAD)
+        elif version.old:
+            from modelcask.catalog.upgrade import upgrade  # noqa: PLC0415 - and Alembic
+
+            upgrade(layout, version.number, HEAD)
     finally:
         held.release()

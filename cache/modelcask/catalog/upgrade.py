@@ -1,4 +1,4 @@
-"""Making and upgrading the catalog's tables: a backup first, then all migrations in one transaction.
+"""Upgrading the catalog's tables: a backup first, then all migrations in one transaction.
 
 Called with ``locks/schema`` held exclusively. A crash leaves the old schema: SQLite makes tables transactionally.
 """
@@ -9,16 +9,14 @@ import contextlib
 import os
 import sqlite3
 from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from modelcask import locks
-from modelcask.catalog.connection import connect_reader, connect_writer, translated
-from modelcask.catalog.engine import make_engine, sql_translated
+from modelcask.catalog.connection import connect_reader, translated
+from modelcask.catalog.creation import changing, make_private
 from modelcask.catalog.rows import now_us
 from modelcask.errors import CorruptStoreError
 from modelcask.layout import Layout
@@ -27,7 +25,6 @@ SCRIPTS = str(files("modelcask_migrations"))
 """Alembic's script directory, found in an editable install and in a wheel alike."""
 
 _BACKUPS_KEPT: Final = 3
-_GATE_TIMEOUT_S: Final = 30.0
 
 
 def upgrade(layout: Layout, found: str | None, wanted: str) -> None:
@@ -39,39 +36,21 @@ def upgrade(layout: Layout, found: str | None, wanted: str) -> None:
     """
     if found is not None:
         back_up(layout, found)
-    _make_private(layout.catalog)
-    gate = locks.lock(layout.writer_lock, timeout_s=_GATE_TIMEOUT_S)
     # Rebuilding a table drops the one that others refer to, so the keys are checked at the end instead.
-    engine = make_engine(
-        lambda: connect_writer(layout.catalog, create=True, foreign_keys=False), begin="BEGIN IMMEDIATE"
-    )
-    try:
-        with sql_translated(layout.catalog), engine.begin() as connection:
-            config = Config()
-            config.set_main_option("script_location", SCRIPTS.replace("%", "%%"))
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, wanted)
-            except CommandError as error:
-                raise CorruptStoreError(
-                    f"the catalog {layout.catalog} says a version that never was; run: modelcask rebuild"
-                ) from error
-            if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
-                raise CorruptStoreError(
-                    f"the catalog {layout.catalog} has rows that refer to nothing; run: modelcask rebuild"
-                )
-    finally:
-        engine.dispose()
-        gate.release()
-
-
-def _make_private(path: Path) -> None:
-    """Make sure of the file and of its mode, 0600 whatever the umask; SQLite gives it to ``-wal`` and ``-shm`` too."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(fd, 0o600)
-    finally:
-        os.close(fd)
+    with changing(layout, foreign_keys=False) as connection:
+        config = Config()
+        config.set_main_option("script_location", SCRIPTS.replace("%", "%%"))
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, wanted)
+        except CommandError as error:
+            raise CorruptStoreError(
+                f"the catalog {layout.catalog} says a version that never was; run: modelcask rebuild"
+            ) from error
+        if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+            raise CorruptStoreError(
+                f"the catalog {layout.catalog} has rows that refer to nothing; run: modelcask rebuild"
+            )
 
 
 def back_up(layout: Layout, version: str) -> None:
@@ -84,7 +63,7 @@ def back_up(layout: Layout, version: str) -> None:
         left_over.unlink()
     final = layout.backups / f"catalog-{now_us():016d}-{version}.db"
     aside = final.with_suffix(".tmp")
-    _make_private(aside)
+    make_private(aside)
     with (
         translated(layout.catalog),
         contextlib.closing(connect_reader(layout.catalog)) as source,

@@ -98,6 +98,12 @@ async def download(
         raise TypeError(f"{file.path} is not at an HTTP location")
     # Without a digest nobody could tell whether a mirror's bytes are right.
     mirrors = file.mirrors if proven_by_digest(file) else ()
+    if file.mirrors and not mirrors:
+        _log.warning(
+            "%s: its mirrors are not asked, because no SHA-256 or BLAKE3 is promised that could prove their bytes; "
+            "pin one in the URI with #sha256=…",
+            display(file.path),
+        )
     plan = Plan(
         file,
         [*mirrors, file.location],

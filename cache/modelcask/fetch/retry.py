@@ -32,4 +32,5 @@ def wait_after(failures: int, error: BaseException) -> float:
 def reason(error: BaseException | None, wait: float) -> str:
     """Return why the try failed and when the next one comes, for a person."""
     # Messages end with the caller's next step after a semicolon; here the next step is ours.
-    return f"{str(error).partition('; ')[0]}; trying again in {wait:.0f} s"
+    when = f"in {wait:.0f} s" if wait >= 1 else "at once"
+    return f"{str(error).partition('; ')[0]}; trying again {when}"

@@ -22,6 +22,7 @@ from typing import Final, Self, TypeVar
 
 from blake3 import blake3
 
+from modelcask.cancellation import through
 from modelcask.errors import CacheError, DigestMismatchError, SizeMismatchError, StorageError
 from modelcask.layout import Layout
 from modelcask.ranges import ByteRange
@@ -35,6 +36,8 @@ from modelcask.store.stream import Block, Stream
 
 SEGMENT_BYTES: Final = 8 << 20
 CHECKPOINT_S: Final = 2.0
+SLOW_S: Final = 2.0
+"""A segment that takes longer is claimed before it is whole."""
 
 _T = TypeVar("_T")
 
@@ -174,13 +177,21 @@ class Ingest:
         for part in block.parts:
             stream.segment.update(part)
         self._hash.follow(self._partial.written)
-        if (last or end % SEGMENT_BYTES == 0) and end > stream.segment_start:
+        if self._ends_segment(stream, end, last=last):
             segment = Segment(stream.segment_start, end - stream.segment_start, stream.segment.digest()[:16])
-            stream.segment, stream.segment_start = blake3(), end
+            stream.segment, stream.segment_start, stream.segment_began = blake3(), end, time.monotonic()
             # What arrives in one short stream gets no journal: most files of a repository would have one for nothing.
             self._partial.claim(segment, at_once=not last or self._partial.is_claimed)
             if not last:
                 self._start_checkpoint()
+
+    @staticmethod
+    def _ends_segment(stream: Stream, end: int, *, last: bool) -> bool:
+        """Say whether what a stream has written is to be claimed: a whole segment, or what took a while to come."""
+        if end == stream.segment_start:
+            return False
+        is_old = time.monotonic() - stream.segment_began >= SLOW_S
+        return last or end % SEGMENT_BYTES == 0 or is_old
 
     def _start_checkpoint(self) -> None:
         now = time.monotonic()
@@ -288,13 +299,32 @@ class Ingest:
         Raises:
             SizeMismatchError, DigestMismatchError: the bytes are not what was promised; they are thrown away.
         """
-        fault = await self.check()
+        fault = await self._check_and_sync()
         if fault is not None:
             await self.drop()
             raise fault
         sealed = await self._aside(self._seal)
         self._finished = True
         return sealed
+
+    async def _check_and_sync(self) -> CacheError | None:
+        """Do as :meth:`check`; what is long is brought to the disk while its last bytes are hashed."""
+        if self.held.size_bytes < SEGMENT_BYTES:
+            return await self.check()
+        for stream in list(self._streams):
+            stream.close()
+        await self._written()
+
+        def sync(_: threading.Event) -> None:
+            if self._checkpoint is not None:
+                self._checkpoint.exception()  # one sync at a time; check() raises what this one came to
+            self._partial.sync()
+
+        syncing = asyncio.create_task(self._aside(sync))
+        try:
+            return await self.check()
+        finally:
+            await through(syncing)
 
     def _seal(self, _: threading.Event) -> SealedFile:
         size = self._hash.hashed_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
@@ -67,6 +68,7 @@ class Stream:
         """Set by the writing lane: the disk failed, and nothing of what follows is written."""
         self.segment = blake3()
         self.segment_start = start
+        self.segment_began = time.monotonic()
         self._ingest = ingest
         self._block = Block(start)
         self._closed = False
