@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from origin import Origin
+from zygote import Zygote
 
 _OURS = ("MODELCASK_", "HF_", "HUGGING_FACE_", "HUGGINGFACE_", "XDG_", "SSL_CERT_")
 _PROXIES = frozenset({"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"})
@@ -46,3 +50,17 @@ def seed() -> int:
     chosen = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"seed: TEST_SEED={chosen}")  # noqa: T201 - pytest shows it with a failure
     return chosen
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    """Return a server on loopback that plays what it is told to."""
+    with Origin() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Return the warm process that children are forked from."""
+    with Zygote() as started:
+        yield started

@@ -12,6 +12,7 @@ from typing import Final
 from modelcask.cancellation import CancelToken
 from modelcask.downloader import DownloadState, FileInfo, ModelDownloader
 from modelcask.errors import PullCancelledError
+from modelcask.jobs import raise_first
 from modelcask.types import Phase
 
 _TICK_S: Final = 0.1
@@ -97,11 +98,9 @@ class CombinedDownloader:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
         self._tell(None)
-        errors = [one for one in ended if isinstance(one, BaseException) and not isinstance(one, PullCancelledError)]
-        if errors:
-            for other in errors[1:]:
-                errors[0].add_note(f"also: {other}")
-            raise errors[0]
+        raise_first(
+            [one for one in ended if isinstance(one, BaseException) and not isinstance(one, PullCancelledError)]
+        )
         cancelled = [one for one in ended if isinstance(one, PullCancelledError)]
         if token.cancelled and cancelled:
             raise cancelled[0]

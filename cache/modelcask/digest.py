@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -67,6 +68,11 @@ class Digest:
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
+
+
+def first_strong(digests: Iterable[Digest]) -> Digest | None:
+    """Return the digest of several that proves most: the first strong one, None if there is none."""
+    return next((digest for digest in digests if digest.strong), None)
 
 
 class Hash(Protocol):

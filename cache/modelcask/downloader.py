@@ -17,7 +17,7 @@ from modelcask.access import Access
 from modelcask.api import default_cache, shared_cache
 from modelcask.cancellation import CancelToken
 from modelcask.config import load_settings
-from modelcask.digest import Digest
+from modelcask.digest import Digest, first_strong
 from modelcask.errors import CacheError, ConfigError, PullCancelledError
 from modelcask.fetch.gate import Gate
 from modelcask.manager import ModelCache
@@ -133,7 +133,9 @@ class ModelDownloader:
                 continue  # a download knows more
             here = (file.size_bytes or 0) if file.held else 0
             phase = Phase.REUSED if file.held else Phase.RESOLVING
-            self._files[file.path] = FileInfo(file.path, file.size_bytes, here, phase, here, _strong(file.promised))
+            self._files[file.path] = FileInfo(
+                file.path, file.size_bytes, here, phase, here, first_strong(file.promised)
+            )
 
     async def download(self, *, cancel: CancelToken | None = None) -> Path:
         """Pull the model and return where it is; at once if it is there already.
@@ -208,13 +210,9 @@ class ModelDownloader:
         for entry in snapshot.entries:
             size, before = entry.size_bytes or 0, self._files.get(entry.path)
             resumed = size if before is None else before.bytes_resumed
-            digest = _strong(entry.promised) if before is None else before.digest
+            digest = first_strong(entry.promised) if before is None else before.digest
             files[entry.path] = FileInfo(entry.path, size, size, Phase.DONE, resumed, digest)
         self._files = files
-
-
-def _strong(digests: Iterable[Digest]) -> Digest | None:
-    return next((digest for digest in digests if digest.strong), None)
 
 
 def create_model_downloader(

@@ -66,12 +66,17 @@ def snapshots_of(outcomes: Sequence[Ended]) -> list[Snapshot]:
     Raises:
         CacheError: the first error, in order; each further one is a note on it.
     """
-    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    if errors:
-        # What is no CacheError is a mistake of ours, and must not hide behind one.
-        first = next((error for error in errors if not isinstance(error, CacheError)), errors[0])
-        for other in errors:
-            if other is not first:
-                first.add_note(f"also: {other}")
-        raise first
+    raise_first([outcome for outcome in outcomes if isinstance(outcome, BaseException)])
     return [outcome for outcome in outcomes if isinstance(outcome, Snapshot)]
+
+
+def raise_first(errors: Sequence[BaseException]) -> None:
+    """Raise the first of several errors, in order, with each further one as a note on it; return if there is none."""
+    if not errors:
+        return
+    # What is no CacheError is a mistake of ours, and must not hide behind one.
+    first = next((error for error in errors if not isinstance(error, CacheError)), errors[0])
+    for other in errors:
+        if other is not first:
+            first.add_note(f"also: {other}")
+    raise first

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from modelcask import locks
-from modelcask.digest import Digest
+from modelcask.digest import Digest, first_strong
 from modelcask.errors import InvalidURIError, NotFoundError
 from modelcask.finding import is_named
 from modelcask.layout import Layout
@@ -224,7 +224,7 @@ def _uri_of(identity: Identity) -> str | None:
         uri = parse_uri(identity.source)
         if uri.repo is None:
             # Such a source promises nothing by itself: it was pinned, and without the pin it is another ingest.
-            uri = replace(uri, pin=next((digest for digest in identity.digests if digest.strong), None))
+            uri = replace(uri, pin=first_strong(identity.digests))
         else:
             uri = replace(uri, ref=None, revision=identity.revision, path=identity.path)
         same = parse_uri(uri.canonical)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from modelcask.digest import first_strong
 from modelcask.types import Phase, Progress, ProgressCallback, RemoteFile
 
 _TICK_S: Final = 0.1
@@ -120,6 +121,6 @@ class Reporter:
                 self._request_id,
                 meter.rate if moving else None,
                 left / meter.rate if moving and meter.rate and left is not None else None,
-                next((digest for digest in file.digests if digest.strong), None),
+                first_strong(file.digests),
             )
         )

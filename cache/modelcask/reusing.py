@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelcask.catalog.catalog import Catalog
+from modelcask.digest import first_strong
 from modelcask.finding import Finder
 from modelcask.layout import Layout, ingest_key
 from modelcask.publishing import sweep
@@ -13,7 +14,7 @@ from modelcask.uri import ModelURI
 
 def key_of(resolution: Resolution, file: RemoteFile) -> str:
     """Return the key under which a file is ingested, the same in every process that wants the same bytes."""
-    expected = next((digest for digest in file.digests if digest.strong), None)
+    expected = first_strong(file.digests)
     source, revision = resolution.uri.source, resolution.revision
     return ingest_key(expected=expected, source=source, revision=revision, path=file.path)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from modelcask import errors
-from modelcask.catalog.tables import Base
+from modelcask.catalog.tables import METADATA
 from modelcask.digest import Digest
 from modelcask.store import manifests
 from modelcask.store.journal import Identity, Journal, Segment
@@ -65,7 +65,7 @@ def test_every_function_that_is_named_is_there() -> None:
 
 def test_every_table_has_its_line() -> None:
     """The tables of the catalog are those of the page."""
-    tables = set(Base.metadata.tables)
+    tables = set(METADATA.tables)
     assert {cell for cell in first_cells("4. Catalog") if cell != "table"} == tables
 
 

@@ -22,7 +22,7 @@ from modelcask.catalog import database as databases
 from modelcask.catalog.catalog import Catalog
 from modelcask.catalog.connection import WAL_LIMIT_BYTES, connect_reader, connect_writer, translate, translated
 from modelcask.catalog.engine import upsert
-from modelcask.catalog.tables import Blob
+from modelcask.catalog.tables import blob
 from modelcask.errors import (
     BusyError,
     CacheError,
@@ -488,7 +488,7 @@ def test_upserts_speak_the_databases_own_dialect() -> None:
     """On PostgreSQL the same statements are built with its own INSERT."""
     engine = create_mock_engine("postgresql+psycopg://", lambda *_: None)
 
-    statement = upsert(cast("Connection", engine.connect()), Blob).on_conflict_do_nothing(index_elements=["blake3"])
+    statement = upsert(cast("Connection", engine.connect()), blob).on_conflict_do_nothing(index_elements=["blake3"])
 
     assert isinstance(statement, postgresql.Insert)
     assert "ON CONFLICT (blake3) DO NOTHING" in str(statement.compile(dialect=engine.dialect))

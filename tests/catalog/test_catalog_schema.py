@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from modelcask.catalog import creation, schema, upgrade
 from modelcask.catalog.connection import connect_reader, connect_writer
 from modelcask.catalog.engine import make_engine
-from modelcask.catalog.tables import Base
+from modelcask.catalog.tables import METADATA
 from modelcask.layout import Layout
 
 POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call] # as SQLAlchemy has it
@@ -70,7 +70,7 @@ def test_the_migrations_make_what_the_tables_say(empty: Connection) -> None:
     """Alembic's own comparison finds no difference between the migrated database and the code."""
     context = MigrationContext.configure(empty, opts={"compare_type": True, "compare_server_default": True})
 
-    assert compare_metadata(context, Base.metadata) == []
+    assert compare_metadata(context, METADATA) == []
 
 
 def test_a_new_catalog_is_as_the_migrations_make_it(migrated: Path, layout: Layout) -> None:
@@ -96,7 +96,7 @@ def test_the_migrations_make_the_same_ddl_to_the_letter(empty: Connection) -> No
     )
     migrated = {name: " ".join(sql.split()) for name, sql in rows}
     expected = {}
-    for table in Base.metadata.tables.values():
+    for table in METADATA.tables.values():
         expected[table.name] = " ".join(str(CreateTable(table).compile(dialect=sqlite.dialect())).split())
         for index in table.indexes:
             expected[str(index.name)] = " ".join(str(CreateIndex(index).compile(dialect=sqlite.dialect())).split())
@@ -137,7 +137,7 @@ def test_every_table_is_strict(database: sqlite3.Connection) -> None:
 
 def test_every_table_takes_a_right_row(database: sqlite3.Connection) -> None:
     """The rows that the bad ones below differ from by one value are accepted."""
-    for name in Base.metadata.tables:
+    for name in METADATA.tables:
         assert database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] >= 1, name
 
 
@@ -218,12 +218,12 @@ def test_a_computed_sha256_names_one_blob(
 
 def test_the_same_tables_serve_postgresql() -> None:
     """Every table has a definition for PostgreSQL with 64-bit numbers, bytes, and the same named constraints."""
-    for table in Base.metadata.tables.values():
+    for table in METADATA.tables.values():
         ddl = str(CreateTable(table).compile(dialect=POSTGRESQL))
         assert " INTEGER" not in ddl
         assert ddl.rstrip().endswith(")")  # where SQLite says STRICT
         assert f"CONSTRAINT pk_{table.name} " in ddl
         if "id" in table.c:
             assert "id BIGSERIAL NOT NULL" in ddl
-    blob = str(CreateTable(Base.metadata.tables["blob"]).compile(dialect=POSTGRESQL))
+    blob = str(CreateTable(METADATA.tables["blob"]).compile(dialect=POSTGRESQL))
     assert "blake3 BYTEA NOT NULL" in blob

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,12 +20,6 @@ from origin import Origin
 
 MODEL = os.urandom(3_000_000)
 PINNED = f"#sha256={hashlib.sha256(MODEL).hexdigest()}"
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as origin:
-        yield origin
 
 
 def test_a_time_limit_ends_with_the_networks_exit_code(run: Any, origin: Origin) -> None:

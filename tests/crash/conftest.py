@@ -12,13 +12,6 @@ from zygote import Zygote
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    """Return the warm process that children are forked from."""
-    with Zygote() as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
 def yard() -> Iterator[Path]:
     """Return a folder for many roots, in memory where there is such a place.
 
@@ -37,3 +30,10 @@ def new_root(zygote: Zygote, yard: Path) -> Path:
     root = yard / "new"
     zygote.run("kill_jobs:command", root, "make", ())
     return root
+
+
+@pytest.fixture
+def root(new_root: Path, cask: Path) -> Path:
+    """Return a root of the test's own, with an empty catalog."""
+    shutil.copytree(new_root, cask)
+    return cask

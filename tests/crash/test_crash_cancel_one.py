@@ -6,7 +6,6 @@ import asyncio
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,6 @@ from modelcask.manager import ModelCache
 from origin import Origin
 
 CONTENTS = [random.Random(number).randbytes(200_000) for number in range(3)]
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as started:
-        yield started
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "not kept"])

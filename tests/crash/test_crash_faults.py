@@ -150,12 +150,6 @@ def test_where_locks_lie_no_root_is_made(zygote: Zygote, fault: Fault, cask: Pat
     pulls_well(cask, source)
 
 
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as started:
-        yield started
-
-
 @pytest.mark.parametrize("pinned", [False, True], ids=["by its ETag", "by its digest"])
 @pytest.mark.parametrize("held", [0, 200_000], ids=["from the start", "in the middle"])
 def test_locks_that_lie_cost_work_and_never_a_byte(  # noqa: PLR0917 - fixtures

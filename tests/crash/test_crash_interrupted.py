@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,18 +20,6 @@ from system.command import run
 from zygote import Zygote, ended
 
 CONTENT = random.Random(1).randbytes(1 << 20)
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as started:
-        yield started
-
-
-@pytest.fixture
-def root(new_root: Path, cask: Path) -> Path:
-    shutil.copytree(new_root, cask)
-    return cask
 
 
 def logged() -> list[str | None]:

@@ -21,12 +21,6 @@ ONE, TWO = random.Random(1).randbytes(3_000_000), random.Random(2).randbytes(500
 
 
 @pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as started:
-        yield started
-
-
-@pytest.fixture
 def root(yard: Path, new_root: Path) -> Iterator[Path]:
     path = yard / "together"
     shutil.copytree(new_root, path)

@@ -62,11 +62,5 @@ def tls_origin() -> Iterator[Origin]:
 
 
 @pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as server:
-        yield server
-
-
-@pytest.fixture
 def bench(origin: Origin) -> Bench:
     return Bench(origin)

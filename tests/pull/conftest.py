@@ -1,43 +1,15 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from ingests import KEY
-from modelcask.layout import Layout
-from modelcask.store import fs, ingest, stream
-from modelcask.store.root import open_root
-from zygote import Zygote
-
-
-@pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    """Return the warm process that children are forked from."""
-    with Zygote() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """Return a root that the tests of a module share; ``_clean`` keeps them apart."""
-    made, _ = open_root(tmp_path_factory.mktemp("ingest") / "cask")
-    return made
+from hub import FakeHub
 
 
 @pytest.fixture
-def _clean(layout: Layout) -> Iterator[None]:
-    """Remove the partial and the hook that a test leaves."""
-    yield
-    fs.on_step(None)
-    shutil.rmtree(layout.partial(KEY), ignore_errors=True)
-
-
-@pytest.fixture
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make blocks and segments so small that a kilobyte crosses many of them, and sync after each."""
-    monkeypatch.setattr(stream, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(stream, "_SMALL_BYTES", 16)
-    monkeypatch.setattr(ingest, "SEGMENT_BYTES", 256)
-    monkeypatch.setattr(ingest, "CHECKPOINT_S", 0)
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """Return a Hub without a repository, and have it be everybody's."""
+    with FakeHub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        yield hub

@@ -27,12 +27,6 @@ _ENDS = {Phase.DONE, Phase.REUSED, Phase.FAILED, Phase.CANCELLED}
 
 
 @pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as origin:
-        yield origin
-
-
-@pytest.fixture
 def cache() -> Iterator[modelcask.ModelCache]:
     with modelcask.ModelCache() as cache:
         yield cache

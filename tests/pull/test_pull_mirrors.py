@@ -21,12 +21,6 @@ PINNED = f"#sha256={hashlib.sha256(CONTENT).hexdigest()}"
 
 
 @pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as origin:
-        yield origin
-
-
-@pytest.fixture
 def mirror() -> Iterator[Origin]:
     with Origin() as origin:
         yield origin

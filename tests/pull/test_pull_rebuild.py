@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def test_one_hostile_manifest_does_not_stop_the_others(cask: Path, tmp_path: Pat
         assert len(rebuilt.refused) == 1
         assert str(manifest) in rebuilt.refused[0]
         assert cache.lookup((tmp_path / "two.bin").as_uri()) is not None
+
+
+def test_a_pipe_among_the_manifests_keeps_nobody_waiting(cask: Path, tmp_path: Path):
+    """It is refused by its name, as anything else that is no manifest."""
+    with modelcask.ModelCache() as cache:
+        pulled(cache, tmp_path / "one.bin", b"one")
+        [manifest] = cask.glob("manifests/*/*.json")
+        os.mkfifo(manifest.with_name("pipe.json"))
+        rebuilt = cache.rebuild()
+
+        assert [refused.partition("pipe.json")[1] for refused in rebuilt.refused] == ["pipe.json"]
+        assert cache.lookup((tmp_path / "one.bin").as_uri()) is not None
 
 
 def test_a_newer_catalog_is_not_rebuilt_away(cask: Path, tmp_path: Path):

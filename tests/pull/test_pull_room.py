@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ from zygote import Zygote, ended
 SIZE = 4 << 20
 FREE = 10_000_000
 CONTENTS = [bytes([number]) + bytes(range(256)) * (SIZE // 256) for number in range(3)]
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as origin:
-        yield origin
 
 
 @pytest.fixture

@@ -23,12 +23,6 @@ HEADERS = {"X-Api-Key": "s3cr3t-header", "authorization": "Basic s3cr3t-header",
 
 
 @pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as origin:
-        yield origin
-
-
-@pytest.fixture
 def elsewhere() -> Iterator[Origin]:
     with Origin() as origin:
         yield origin

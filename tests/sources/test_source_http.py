@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -51,12 +51,6 @@ class OnlyForHead(Behaviour):
     def answer(self, reply: Reply) -> None:
         if reply.request.method == "HEAD":
             self.behaviour.answer(reply)
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as server:
-        yield server
 
 
 @pytest.fixture

@@ -9,14 +9,6 @@ from ingests import KEY
 from modelcask.layout import Layout
 from modelcask.store import fs, ingest, stream
 from modelcask.store.root import open_root
-from zygote import Zygote
-
-
-@pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    """Return the warm process that children are forked from."""
-    with Zygote() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

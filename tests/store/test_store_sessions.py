@@ -88,7 +88,7 @@ def test_a_session_that_cannot_be_read_stops_the_collector(
     child = zygote.start("store_jobs:lease", layout.root, [ONE])
     with ended(child):
         child.hears("leased")
-        monkeypatch.setattr(Path, "read_bytes", fail)
+        monkeypatch.setattr("modelcask.store.fs.read_file", fail)
         with pytest.raises(StorageError, match="may protect any blob"):
             leases(layout)
 

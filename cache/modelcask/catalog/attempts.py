@@ -64,11 +64,11 @@ class EndedAttempt:
     """When it ended; None: as this is recorded."""
 
 
-_INSERT: Final = insert(t.Attempt).returning(t.Attempt.id, sort_by_parameter_order=True)
+_INSERT: Final = insert(t.attempt).returning(t.attempt.c.id, sort_by_parameter_order=True)
 _END: Final = (
-    update(t.Attempt)
-    .where(t.Attempt.id == bindparam("number"))
-    .values(started_at=func.coalesce(bindparam("began", type_=t.INTEGER), t.Attempt.started_at))
+    update(t.attempt)
+    .where(t.attempt.c.id == bindparam("number"))
+    .values(started_at=func.coalesce(bindparam("began", type_=t.INTEGER), t.attempt.c.started_at))
 )
 
 
@@ -113,18 +113,20 @@ def end_attempts(connection: Connection, ended: Sequence[EndedAttempt], now: int
 
 def open_sessions(connection: Connection) -> list[str]:
     """Return the sessions that have open rows."""
-    return list(connection.execute(select(t.Attempt.session).where(t.Attempt.outcome.is_(None)).distinct()).scalars())
+    return list(
+        connection.execute(select(t.attempt.c.session).where(t.attempt.c.outcome.is_(None)).distinct()).scalars()
+    )
 
 
 def close_interrupted(connection: Connection, dead: Collection[str], now: int) -> int:
     """Close what these sessions left open; return how many rows that were."""
-    statement = update(t.Attempt).where(t.Attempt.outcome.is_(None), t.Attempt.session.in_(dead))
+    statement = update(t.attempt).where(t.attempt.c.outcome.is_(None), t.attempt.c.session.in_(dead))
     return connection.execute(statement.values(outcome=Outcome.INTERRUPTED.value, finished_at=now)).rowcount
 
 
 def trim(connection: Connection, now: int) -> None:
     """Delete the closed rows that are older, or more, than are kept."""
     # By numbers, which are handed out in order: counting rows would read all of them each time.
-    surplus = t.Attempt.id <= select(func.max(t.Attempt.id) - KEPT_ROWS).scalar_subquery()
-    old = t.Attempt.started_at < now - KEPT_US
-    connection.execute(delete(t.Attempt).where(t.Attempt.outcome.is_not(None), or_(old, surplus)))
+    surplus = t.attempt.c.id <= select(func.max(t.attempt.c.id) - KEPT_ROWS).scalar_subquery()
+    old = t.attempt.c.started_at < now - KEPT_US
+    connection.execute(delete(t.attempt).where(t.attempt.c.outcome.is_not(None), or_(old, surplus)))

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, Table, select, update
 
 from modelcask.catalog import attempts, forget, record
 from modelcask.catalog import tables as t
@@ -113,7 +113,7 @@ class Catalog(CatalogReader):
         """Set the state of a blob's bytes if it is one of ``expected``; say whether it was."""
         trashed_at = self.clock() if new is ReplicaState.TRASH else None
         values = {"blob": digest.value, "state": new.value, "trashed_at": trashed_at}
-        statement = record.UPDATE_REPLICA.where(t.Replica.state.in_([state.value for state in expected]))
+        statement = record.UPDATE_REPLICA.where(t.replica.c.state.in_([state.value for state in expected]))
         with self._database.write() as connection:
             return connection.execute(statement, values).rowcount > 0
 
@@ -148,17 +148,17 @@ class Catalog(CatalogReader):
     def record_use(self, *, digests: Collection[Digest] = (), revisions: Collection[int] = (), at: int) -> None:
         """Record a use at ``at`` (UTC microseconds) of what was last used more than an hour before."""
         stale = at - _USE_STEP_US
-        conditions: list[tuple[type[t.Blob | t.Revision], ColumnElement[Any], ColumnElement[Any]]] = [
-            (t.Blob, t.Blob.blake3.in_([digest.value for digest in batch]), t.Blob.last_used_at < stale)
+        conditions: list[tuple[Table, ColumnElement[Any], ColumnElement[Any]]] = [
+            (t.blob, t.blob.c.blake3.in_([digest.value for digest in batch]), t.blob.c.last_used_at < stale)
             for batch in batches(list(digests))
         ]
         conditions += [
-            (t.Revision, t.Revision.id.in_(batch), t.Revision.last_used_at < stale)
+            (t.revision, t.revision.c.id.in_(batch), t.revision.c.last_used_at < stale)
             for batch in batches(list(revisions))
         ]
         with self._database.read() as connection:  # most uses change nothing, and need not wait for a turn to write
             if not any(
-                connection.execute(select(table.id).where(*where).limit(1)).first() for table, *where in conditions
+                connection.execute(select(table.c.id).where(*where).limit(1)).first() for table, *where in conditions
             ):
                 return
         with self._database.write() as connection:
@@ -223,5 +223,5 @@ class Catalog(CatalogReader):
     def set_meta(self, key: str, value: str) -> None:
         """Let the catalog say ``value`` of itself under ``key``."""
         with self._database.write() as connection:
-            statement = upsert(connection, t.Meta).on_conflict_do_update(index_elements=["key"], set_={"value": value})
+            statement = upsert(connection, t.meta).on_conflict_do_update(index_elements=["key"], set_={"value": value})
             connection.execute(statement, {"key": key, "value": value})

@@ -15,9 +15,9 @@ from typing import Final
 from sqlalchemy import Connection, insert
 
 from modelcask import locks
+from modelcask.catalog import tables as t
 from modelcask.catalog.connection import connect_writer
 from modelcask.catalog.engine import make_engine, sql_translated
-from modelcask.catalog.tables import Base, Meta
 from modelcask.layout import Layout
 
 _GATE_TIMEOUT_S: Final = 30.0
@@ -37,10 +37,10 @@ def create(layout: Layout, version: str) -> None:
         StoreFullError: there is no room for it; nothing was made.
     """
     with changing(layout) as connection:
-        Base.metadata.create_all(connection, checkfirst=False)
+        t.METADATA.create_all(connection, checkfirst=False)
         connection.exec_driver_sql(_STAMP)
         connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (version,))
-        connection.execute(insert(Meta), [{"key": key, "value": value} for key, value in _MIN.items()])
+        connection.execute(insert(t.meta), [{"key": key, "value": value} for key, value in _MIN.items()])
 
 
 @contextlib.contextmanager

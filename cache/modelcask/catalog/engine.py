@@ -6,9 +6,9 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
@@ -51,7 +51,7 @@ def sql_translated(path: Path) -> Iterator[None]:
         raise ours from error
 
 
-def upsert(connection: Connection, table: type[Any]) -> sqlite.Insert:
+def upsert(connection: Connection, table: Table) -> sqlite.Insert:
     """Return an INSERT that takes ON CONFLICT, in the dialect of ``connection``.
 
     The two dialects' classes have the same methods as far as they are used here.

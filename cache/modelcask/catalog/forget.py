@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, not_, or_, select, update
-from sqlalchemy.orm import InstrumentedAttribute
 
 from modelcask.catalog import tables as t
 from modelcask.catalog.engine import batches
@@ -22,29 +21,29 @@ from modelcask.types import ReplicaState
 def forget_entries(connection: Connection, revision_id: int, paths: Collection[str] | None) -> list[Digest]:
     """Hold these paths of a revision no more (None: all); return the blobs that no entry refers to now."""
     released: set[int] = set()
-    held = and_(t.Entry.revision_id == revision_id, t.Entry.blob_id.is_not(None))
-    chosen = [held] if paths is None else [and_(held, t.Entry.path.in_(batch)) for batch in batches(list(paths))]
+    held = and_(t.entry.c.revision_id == revision_id, t.entry.c.blob_id.is_not(None))
+    chosen = [held] if paths is None else [and_(held, t.entry.c.path.in_(batch)) for batch in batches(list(paths))]
     for condition in chosen:
-        found = connection.execute(select(t.Entry.blob_id).where(condition)).scalars()
+        found = connection.execute(select(t.entry.c.blob_id).where(condition)).scalars()
         released.update(number for number in found if number is not None)
-        connection.execute(update(t.Entry).where(condition).values(blob_id=None, trust=None))
-    if connection.execute(select(t.Entry.id).where(held).limit(1)).first() is None:
+        connection.execute(update(t.entry).where(condition).values(blob_id=None, trust=None))
+    if connection.execute(select(t.entry.c.id).where(held).limit(1)).first() is None:
         _forget_revision(connection, revision_id)
     left: list[Digest] = []
     for batch in batches(sorted(released)):
-        statement = select(t.Blob.blake3).where(t.Blob.id.in_(batch), not_(_is_held(t.Blob.id)))
+        statement = select(t.blob.c.blake3).where(t.blob.c.id.in_(batch), not_(_is_held(t.blob.c.id)))
         left += [Digest("blake3", blake3.hex()) for blake3 in connection.execute(statement).scalars()]
     return sorted(left)
 
 
 def _forget_revision(connection: Connection, revision_id: int) -> None:
-    refs = select(t.Ref.id).where(t.Ref.revision_id == revision_id)
-    pin = select(t.Pin.id).where(or_(t.Pin.revision_id == revision_id, t.Pin.ref_id.in_(refs)))
-    export = select(t.Export.id).where(t.Export.revision_id == revision_id)
+    refs = select(t.ref.c.id).where(t.ref.c.revision_id == revision_id)
+    pin = select(t.pin.c.id).where(or_(t.pin.c.revision_id == revision_id, t.pin.c.ref_id.in_(refs)))
+    export = select(t.export.c.id).where(t.export.c.revision_id == revision_id)
     if connection.execute(pin.union_all(export).limit(1)).first() is not None:
         return
-    connection.execute(delete(t.Ref).where(t.Ref.revision_id == revision_id))
-    connection.execute(delete(t.Revision).where(t.Revision.id == revision_id))
+    connection.execute(delete(t.ref).where(t.ref.c.revision_id == revision_id))
+    connection.execute(delete(t.revision).where(t.revision.c.id == revision_id))
 
 
 def condemn(connection: Connection, digests: Collection[Digest], now: int) -> list[Digest]:
@@ -52,21 +51,21 @@ def condemn(connection: Connection, digests: Collection[Digest], now: int) -> li
     condemned: list[Digest] = []
     for batch in batches(sorted(set(digests))):
         numbers = {number: digest for digest, number in blob_numbers(connection, batch).items()}
-        pin = select(t.Pin.id).where(
-            t.Pin.blob_id == t.Replica.blob_id, or_(t.Pin.expires_at.is_(None), t.Pin.expires_at > now)
+        pin = select(t.pin.c.id).where(
+            t.pin.c.blob_id == t.replica.c.blob_id, or_(t.pin.c.expires_at.is_(None), t.pin.c.expires_at > now)
         )
         statement = (
-            update(t.Replica)
+            update(t.replica)
             .where(
-                t.Replica.store == LOCAL_STORE,
-                t.Replica.state == ReplicaState.PRESENT.value,
-                t.Replica.blob_id.in_(numbers),
-                not_(_is_held(t.Replica.blob_id)),
-                not_(_is_exported(t.Replica.blob_id)),
+                t.replica.c.store == LOCAL_STORE,
+                t.replica.c.state == ReplicaState.PRESENT.value,
+                t.replica.c.blob_id.in_(numbers),
+                not_(_is_held(t.replica.c.blob_id)),
+                not_(_is_exported(t.replica.c.blob_id)),
                 not_(pin.exists()),
             )
             .values(state=ReplicaState.CONDEMNED.value)
-            .returning(t.Replica.blob_id)
+            .returning(t.replica.c.blob_id)
         )
         condemned += [numbers[number] for number in connection.execute(statement).scalars()]
     return sorted(condemned)
@@ -74,29 +73,29 @@ def condemn(connection: Connection, digests: Collection[Digest], now: int) -> li
 
 def delete_replica(connection: Connection, digest: Digest, expected: Collection[ReplicaState]) -> bool:
     """Delete the local replica of a blob if its state is expected, and the blob if nothing refers to it."""
-    blob = select(t.Blob.id).where(t.Blob.blake3 == digest.value).scalar_subquery()
+    blob = select(t.blob.c.id).where(t.blob.c.blake3 == digest.value).scalar_subquery()
     deleted = connection.execute(
-        delete(t.Replica).where(
-            t.Replica.store == LOCAL_STORE,
-            t.Replica.blob_id == blob,
-            t.Replica.state.in_([state.value for state in expected]),
+        delete(t.replica).where(
+            t.replica.c.store == LOCAL_STORE,
+            t.replica.c.blob_id == blob,
+            t.replica.c.state.in_([state.value for state in expected]),
         )
     )
     connection.execute(
-        delete(t.Blob).where(
-            t.Blob.blake3 == digest.value,
-            not_(_is_held(t.Blob.id)),
-            not_(_is_exported(t.Blob.id)),
-            not_(select(t.Pin.id).where(t.Pin.blob_id == t.Blob.id).exists()),
-            not_(select(t.Replica.id).where(t.Replica.blob_id == t.Blob.id).exists()),
+        delete(t.blob).where(
+            t.blob.c.blake3 == digest.value,
+            not_(_is_held(t.blob.c.id)),
+            not_(_is_exported(t.blob.c.id)),
+            not_(select(t.pin.c.id).where(t.pin.c.blob_id == t.blob.c.id).exists()),
+            not_(select(t.replica.c.id).where(t.replica.c.blob_id == t.blob.c.id).exists()),
         )
     )
     return deleted.rowcount > 0
 
 
-def _is_held(blob: InstrumentedAttribute[int]) -> ColumnElement[bool]:
-    return select(t.Entry.id).where(t.Entry.blob_id == blob).exists()
+def _is_held(blob: ColumnElement[int]) -> ColumnElement[bool]:
+    return select(t.entry.c.id).where(t.entry.c.blob_id == blob).exists()
 
 
-def _is_exported(blob: InstrumentedAttribute[int]) -> ColumnElement[bool]:
-    return select(t.ExportEntry.path).where(t.ExportEntry.blob_id == blob).exists()
+def _is_exported(blob: ColumnElement[int]) -> ColumnElement[bool]:
+    return select(t.export_entry.c.path).where(t.export_entry.c.blob_id == blob).exists()

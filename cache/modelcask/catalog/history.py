@@ -17,7 +17,7 @@ from modelcask.catalog.globs import to_like, to_regex
 from modelcask.catalog.rows import LOCAL_STORE, AttemptRow, Outcome, Statistics
 from modelcask.types import ReplicaState
 
-_HIT: Final = and_(t.Attempt.outcome == Outcome.DONE.value, t.Attempt.bytes_fetched == 0)
+_HIT: Final = and_(t.attempt.c.outcome == Outcome.DONE.value, t.attempt.c.bytes_fetched == 0)
 
 
 def read_attempts(
@@ -33,26 +33,28 @@ def read_attempts(
     outcome = _outcome(dead)
     statement = (
         select(
-            t.Attempt.request_id,
-            t.Attempt.uri,
-            t.Attempt.source,
-            t.Attempt.path,
-            t.Attempt.started_at,
-            t.Attempt.finished_at,
+            t.attempt.c.request_id,
+            t.attempt.c.uri,
+            t.attempt.c.source,
+            t.attempt.c.path,
+            t.attempt.c.started_at,
+            t.attempt.c.finished_at,
             outcome.label("outcome"),
-            t.Attempt.bytes_fetched,
-            t.Attempt.bytes_reused,
-            t.Attempt.error_class,
+            t.attempt.c.bytes_fetched,
+            t.attempt.c.bytes_reused,
+            t.attempt.c.error_class,
         )
         .where(_since(since))
-        .order_by(t.Attempt.started_at.desc(), t.Attempt.id.desc())
+        .order_by(t.attempt.c.started_at.desc(), t.attempt.c.id.desc())
     )
     if outcomes is not None:
         statement = statement.where(outcome.in_([one.value for one in outcomes]))
     exact = to_regex("*" if pattern is None else pattern)
     if pattern is not None:
         like = to_like(pattern)
-        statement = statement.where(or_(t.Attempt.uri.like(like, escape="\\"), t.Attempt.path.like(like, escape="\\")))
+        statement = statement.where(
+            or_(t.attempt.c.uri.like(like, escape="\\"), t.attempt.c.path.like(like, escape="\\"))
+        )
     rows = (
         AttemptRow(
             row.request_id,
@@ -77,23 +79,23 @@ def read_statistics(connection: Connection, dead: Collection[str], since: int | 
     """Return the sums over the attempts since then, and those over the store as it is."""
     sums = connection.execute(
         select(
-            func.count(t.Attempt.id),
-            func.count(t.Attempt.request_id.distinct()),
+            func.count(t.attempt.c.id),
+            func.count(t.attempt.c.request_id.distinct()),
             func.count(case((_HIT, 1))),
-            func.coalesce(func.sum(t.Attempt.bytes_fetched), 0),
-            func.coalesce(func.sum(t.Attempt.bytes_reused), 0),
-            func.coalesce(func.sum(case((_HIT, t.Attempt.bytes_reused))), 0),
-            func.min(t.Attempt.started_at),
+            func.coalesce(func.sum(t.attempt.c.bytes_fetched), 0),
+            func.coalesce(func.sum(t.attempt.c.bytes_reused), 0),
+            func.coalesce(func.sum(case((_HIT, t.attempt.c.bytes_reused))), 0),
+            func.min(t.attempt.c.started_at),
         ).where(_since(since))
     ).one()
     files, requests, hits, fetched, reused, hit, first_at = sums
     outcome = _outcome(dead)
     ended = connection.execute(select(outcome, func.count()).where(_since(since)).group_by(outcome)).all()
     failed = connection.execute(
-        select(t.Attempt.error_class, func.count().label("number"))
-        .where(_since(since), t.Attempt.outcome == Outcome.FAILED.value, t.Attempt.error_class.is_not(None))
-        .group_by(t.Attempt.error_class)
-        .order_by(func.count().desc(), t.Attempt.error_class)
+        select(t.attempt.c.error_class, func.count().label("number"))
+        .where(_since(since), t.attempt.c.outcome == Outcome.FAILED.value, t.attempt.c.error_class.is_not(None))
+        .group_by(t.attempt.c.error_class)
+        .order_by(func.count().desc(), t.attempt.c.error_class)
     ).all()
     blobs, stored, without_dedup, saved = _read_store(connection)
     return Statistics(
@@ -116,11 +118,11 @@ def read_statistics(connection: Connection, dead: Collection[str], since: int | 
 
 def _read_store(connection: Connection) -> tuple[int, int, int, int]:
     """Return blobs, their bytes, what the held files would take one by one, and what sharing saves of that."""
-    uses = select(func.count(t.Entry.id)).where(t.Entry.blob_id == t.Replica.blob_id).correlate(t.Replica)
+    uses = select(func.count(t.entry.c.id)).where(t.entry.c.blob_id == t.replica.c.blob_id).correlate(t.replica)
     number = uses.scalar_subquery()
     present = (
-        select(t.Replica.size_bytes, number.label("uses"))
-        .where(t.Replica.store == LOCAL_STORE, t.Replica.state == ReplicaState.PRESENT.value)
+        select(t.replica.c.size_bytes, number.label("uses"))
+        .where(t.replica.c.store == LOCAL_STORE, t.replica.c.state == ReplicaState.PRESENT.value)
         .subquery()
     )
     size, used = present.c.size_bytes, present.c.uses
@@ -137,9 +139,9 @@ def _read_store(connection: Connection) -> tuple[int, int, int, int]:
 
 
 def _outcome(dead: Collection[str]) -> ColumnElement[str | None]:
-    orphaned = and_(t.Attempt.outcome.is_(None), t.Attempt.session.in_(dead))
-    return case((orphaned, Outcome.INTERRUPTED.value), else_=t.Attempt.outcome)
+    orphaned = and_(t.attempt.c.outcome.is_(None), t.attempt.c.session.in_(dead))
+    return case((orphaned, Outcome.INTERRUPTED.value), else_=t.attempt.c.outcome)
 
 
 def _since(since: int | None) -> ColumnElement[bool]:
-    return true() if since is None else t.Attempt.started_at >= since
+    return true() if since is None else t.attempt.c.started_at >= since

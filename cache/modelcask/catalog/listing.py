@@ -18,33 +18,33 @@ _STRENGTH: Final = {level: rank for rank, level in enumerate(TrustLevel)}
 
 def read_snapshots(connection: Connection, pattern: str | None) -> list[SnapshotRow]:
     """Return the snapshots whose source matches a glob, in no order."""
-    matching = true() if pattern is None else t.Source.uri.like(to_like(pattern), escape="\\")
+    matching = true() if pattern is None else t.source.c.uri.like(to_like(pattern), escape="\\")
     exact = to_regex("*" if pattern is None else pattern)
     damaged = case(
-        (and_(t.Entry.blob_id.is_not(None), or_(t.Replica.id.is_(None), t.Replica.state.in_(_DAMAGED))), 1),
+        (and_(t.entry.c.blob_id.is_not(None), or_(t.replica.c.id.is_(None), t.replica.c.state.in_(_DAMAGED))), 1),
         else_=0,
     )
     statement = (
         select(
-            t.Revision.id,
-            t.Source.uri,
-            t.Revision.key,
-            t.Revision.listed,
-            func.count(t.Entry.blob_id).label("held"),
-            func.count(t.Entry.id).label("known"),
+            t.revision.c.id,
+            t.source.c.uri,
+            t.revision.c.key,
+            t.revision.c.listed,
+            func.count(t.entry.c.blob_id).label("held"),
+            func.count(t.entry.c.id).label("known"),
             func.sum(damaged).label("damaged"),
-            func.coalesce(func.sum(t.Blob.size_bytes), 0).label("size_bytes"),
-            t.Revision.fetched_at,
-            t.Revision.last_used_at,
+            func.coalesce(func.sum(t.blob.c.size_bytes), 0).label("size_bytes"),
+            t.revision.c.fetched_at,
+            t.revision.c.last_used_at,
         )
-        .select_from(t.Source)
-        .join(t.Revision, t.Revision.source_id == t.Source.id)
-        .join(t.Entry, t.Entry.revision_id == t.Revision.id)
-        .outerjoin(t.Blob, t.Blob.id == t.Entry.blob_id)
-        .outerjoin(t.Replica, and_(t.Replica.blob_id == t.Blob.id, t.Replica.store == LOCAL_STORE))
+        .select_from(t.source)
+        .join(t.revision, t.revision.c.source_id == t.source.c.id)
+        .join(t.entry, t.entry.c.revision_id == t.revision.c.id)
+        .outerjoin(t.blob, t.blob.c.id == t.entry.c.blob_id)
+        .outerjoin(t.replica, and_(t.replica.c.blob_id == t.blob.c.id, t.replica.c.store == LOCAL_STORE))
         .where(matching)
-        .group_by(t.Revision.id, t.Source.uri)
-        .having(func.count(t.Entry.blob_id) > 0)
+        .group_by(t.revision.c.id, t.source.c.uri)
+        .having(func.count(t.entry.c.blob_id) > 0)
     )
     refs = _read_refs(connection, matching)
     trust = _read_trust(connection, matching)
@@ -70,10 +70,10 @@ def read_snapshots(connection: Connection, pattern: str | None) -> list[Snapshot
 
 def _read_refs(connection: Connection, matching: ColumnElement[bool]) -> dict[int, list[str]]:
     statement = (
-        select(t.Ref.revision_id, t.Ref.name)
-        .join(t.Source, t.Source.id == t.Ref.source_id)
+        select(t.ref.c.revision_id, t.ref.c.name)
+        .join(t.source, t.source.c.id == t.ref.c.source_id)
         .where(matching)
-        .order_by(t.Ref.name)
+        .order_by(t.ref.c.name)
     )
     names: dict[int, list[str]] = defaultdict(list)
     for revision, name in connection.execute(statement):
@@ -83,10 +83,10 @@ def _read_refs(connection: Connection, matching: ColumnElement[bool]) -> dict[in
 
 def _read_trust(connection: Connection, matching: ColumnElement[bool]) -> dict[int, list[TrustLevel]]:
     statement = (
-        select(t.Entry.revision_id, t.Entry.trust)
-        .join(t.Revision, t.Revision.id == t.Entry.revision_id)
-        .join(t.Source, t.Source.id == t.Revision.source_id)
-        .where(matching, t.Entry.trust.is_not(None))
+        select(t.entry.c.revision_id, t.entry.c.trust)
+        .join(t.revision, t.revision.c.id == t.entry.c.revision_id)
+        .join(t.source, t.source.c.id == t.revision.c.source_id)
+        .where(matching, t.entry.c.trust.is_not(None))
         .distinct()
     )
     levels: dict[int, list[TrustLevel]] = defaultdict(list)

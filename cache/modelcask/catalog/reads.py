@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, literal, select
-from sqlalchemy.orm import aliased
 
 from modelcask.catalog import history
 from modelcask.catalog import tables as t
@@ -37,7 +36,7 @@ from modelcask.types import Entry, ReplicaState, TrustLevel
 
 Sort = Literal["size", "used", "added", "name"]
 
-_HERE: Final = and_(t.Replica.blob_id == t.Blob.id, t.Replica.store == LOCAL_STORE)
+_HERE: Final = and_(t.replica.c.blob_id == t.blob.c.id, t.replica.c.store == LOCAL_STORE)
 
 
 class _Named:
@@ -48,13 +47,13 @@ class _Named:
     """
 
     def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
-        computed = select(t.Digest.blob_id).where(
-            t.Digest.algorithm == bindparam("algorithm"),
-            t.Digest.value == bindparam("value"),
-            t.Digest.origin == "computed",
+        computed = select(t.digest.c.blob_id).where(
+            t.digest.c.algorithm == bindparam("algorithm"),
+            t.digest.c.value == bindparam("value"),
+            t.digest.c.origin == "computed",
         )
-        self._by_blake3 = statement.where(t.Blob.blake3 == bindparam("value"))
-        self._by_computed = statement.where(t.Blob.id.in_(computed))
+        self._by_blake3 = statement.where(t.blob.c.blake3 == bindparam("value"))
+        self._by_computed = statement.where(t.blob.c.id.in_(computed))
 
     def execute(self, connection: Connection, digest: Digest, **values: str) -> Sequence[Row[*tuple[Any, ...]]]:
         if digest.algorithm == "blake3":
@@ -63,42 +62,42 @@ class _Named:
         return connection.execute(self._by_computed, {"value": digest.value, **values}).all()
 
 
-_OTHER_NAME: Final = aliased(t.Digest)
+_OTHER_NAME: Final = t.digest.alias()
 _BLOBS: Final = (
     select(
-        t.Blob.blake3,
-        t.Blob.size_bytes,
-        t.Replica.state,
-        t.Replica.size_bytes,
-        t.Replica.inode,
-        t.Replica.mtime_ns,
-        t.Replica.ctime_ns,
-        t.Replica.verified_at,
-        _OTHER_NAME.algorithm,
-        _OTHER_NAME.value,
-        t.Blob.id,
+        t.blob.c.blake3,
+        t.blob.c.size_bytes,
+        t.replica.c.state,
+        t.replica.c.size_bytes,
+        t.replica.c.inode,
+        t.replica.c.mtime_ns,
+        t.replica.c.ctime_ns,
+        t.replica.c.verified_at,
+        _OTHER_NAME.c.algorithm,
+        _OTHER_NAME.c.value,
+        t.blob.c.id,
     )
-    .join(t.Replica, _HERE)
-    .outerjoin(_OTHER_NAME, and_(_OTHER_NAME.blob_id == t.Blob.id, _OTHER_NAME.origin == "computed"))
-    .order_by(t.Blob.id, _OTHER_NAME.algorithm.desc())  # sha256 first
+    .join(t.replica, _HERE)
+    .outerjoin(_OTHER_NAME, and_(_OTHER_NAME.c.blob_id == t.blob.c.id, _OTHER_NAME.c.origin == "computed"))
+    .order_by(t.blob.c.id, _OTHER_NAME.c.algorithm.desc())  # sha256 first
 )
 _IN_SOURCE: Final = (
-    select(t.Entry.id)
-    .join(t.Revision, t.Revision.id == t.Entry.revision_id)
-    .join(t.Source, t.Source.id == t.Revision.source_id)
-    .where(t.Entry.blob_id == t.Blob.id, t.Source.uri == bindparam("source"))
+    select(t.entry.c.id)
+    .join(t.revision, t.revision.c.id == t.entry.c.revision_id)
+    .join(t.source, t.source.c.id == t.revision.c.source_id)
+    .where(t.entry.c.blob_id == t.blob.c.id, t.source.c.uri == bindparam("source"))
     .exists()
 )
 _BLOB_BY_NAME: Final = _Named(_BLOBS)
 _BLOB_BY_NAME_IN_SOURCE: Final = _Named(_BLOBS.where(_IN_SOURCE))
-_BLOBS_BY_NUMBER: Final = _BLOBS.where(t.Blob.id.in_(bindparam("numbers", expanding=True)))
-_BLOBS_BY_BLAKE3: Final = _BLOBS.where(t.Blob.blake3.in_(bindparam("values", expanding=True)))
+_BLOBS_BY_NUMBER: Final = _BLOBS.where(t.blob.c.id.in_(bindparam("numbers", expanding=True)))
+_BLOBS_BY_BLAKE3: Final = _BLOBS.where(t.blob.c.blake3.in_(bindparam("values", expanding=True)))
 _USES_BY_NAME: Final = _Named(
-    select(t.Source.uri, t.Revision.key, t.Entry.path)
-    .select_from(t.Blob)
-    .join(t.Entry, t.Entry.blob_id == t.Blob.id)
-    .join(t.Revision, t.Revision.id == t.Entry.revision_id)
-    .join(t.Source, t.Source.id == t.Revision.source_id)
+    select(t.source.c.uri, t.revision.c.key, t.entry.c.path)
+    .select_from(t.blob)
+    .join(t.entry, t.entry.c.blob_id == t.blob.c.id)
+    .join(t.revision, t.revision.c.id == t.entry.c.revision_id)
+    .join(t.source, t.source.c.id == t.revision.c.source_id)
 )
 _SORT_KEYS: Final[dict[str, Callable[[SnapshotRow], int]]] = {
     "size": lambda row: row.size_bytes,
@@ -144,33 +143,33 @@ class CatalogReader:
         """Return what :meth:`modelcask.catalog.lookup.LookupReader.find_file` returns, on any database."""
         statement = (
             select(
-                t.Revision.key,
-                t.Entry.path,
-                t.Blob.blake3,
-                t.Blob.size_bytes,
-                t.Replica.state,
-                t.Replica.size_bytes,
-                t.Replica.inode,
-                t.Replica.mtime_ns,
-                t.Replica.ctime_ns,
-                t.Entry.trust,
+                t.revision.c.key,
+                t.entry.c.path,
+                t.blob.c.blake3,
+                t.blob.c.size_bytes,
+                t.replica.c.state,
+                t.replica.c.size_bytes,
+                t.replica.c.inode,
+                t.replica.c.mtime_ns,
+                t.replica.c.ctime_ns,
+                t.entry.c.trust,
             )
-            .select_from(t.Source)
-            .where(t.Source.uri == source)
+            .select_from(t.source)
+            .where(t.source.c.uri == source)
         )
         wanted: ColumnElement[Any]
         if revision is not None:
-            here = and_(t.Revision.source_id == t.Source.id, t.Revision.key == revision)
-            statement, wanted = statement.join(t.Revision, here), t.Entry.path == path
+            here = and_(t.revision.c.source_id == t.source.c.id, t.revision.c.key == revision)
+            statement, wanted = statement.join(t.revision, here), t.entry.c.path == path
         else:
-            statement = statement.join(t.Ref, and_(t.Ref.source_id == t.Source.id, t.Ref.name == ref))
-            here = and_(t.Revision.id == t.Ref.revision_id, t.Revision.source_id == t.Source.id)
-            statement = statement.join(t.Revision, here)
-            wanted = t.Entry.path == (path or t.Ref.entrypoint)
+            statement = statement.join(t.ref, and_(t.ref.c.source_id == t.source.c.id, t.ref.c.name == ref))
+            here = and_(t.revision.c.id == t.ref.c.revision_id, t.revision.c.source_id == t.source.c.id)
+            statement = statement.join(t.revision, here)
+            wanted = t.entry.c.path == (path or t.ref.c.entrypoint)
         statement = (
-            statement.join(t.Entry, and_(t.Entry.revision_id == t.Revision.id, wanted))
-            .join(t.Blob, t.Blob.id == t.Entry.blob_id)
-            .join(t.Replica, _HERE)
+            statement.join(t.entry, and_(t.entry.c.revision_id == t.revision.c.id, wanted))
+            .join(t.blob, t.blob.c.id == t.entry.c.blob_id)
+            .join(t.replica, _HERE)
         )
         with self._database.read() as connection:
             row = connection.execute(statement).first()
@@ -183,11 +182,11 @@ class CatalogReader:
     def find_revision(self, source: str, *, ref: str | None = None, revision: str | None = None) -> RevisionRow | None:
         """Return the revision that a ref points to, or the one with a key; None if it is not known."""
         if revision is not None:
-            statement = select(t.Revision, literal("").label("entrypoint")).where(t.Revision.key == revision)
+            statement = select(t.revision, literal("").label("entrypoint")).where(t.revision.c.key == revision)
         else:
-            statement = select(t.Revision, t.Ref.entrypoint).join(t.Ref, t.Ref.revision_id == t.Revision.id)
-            statement = statement.where(t.Ref.source_id == t.Revision.source_id, t.Ref.name == ref)
-        statement = statement.join(t.Source, t.Source.id == t.Revision.source_id).where(t.Source.uri == source)
+            statement = select(t.revision, t.ref.c.entrypoint).join(t.ref, t.ref.c.revision_id == t.revision.c.id)
+            statement = statement.where(t.ref.c.source_id == t.revision.c.source_id, t.ref.c.name == ref)
+        statement = statement.join(t.source, t.source.c.id == t.revision.c.source_id).where(t.source.c.uri == source)
         with self._database.read() as connection:
             row = connection.execute(statement).first()
             if row is None:
@@ -207,17 +206,17 @@ class CatalogReader:
         """Return every known entry of a revision, by path; ``blob`` says which are held."""
         statement = (
             select(
-                t.Entry.path,
-                t.Entry.size_bytes,
-                t.Blob.blake3,
-                t.Entry.promised_sha256,
-                t.Entry.promised_git_sha1,
-                t.Entry.promised_md5,
-                t.Entry.trust,
+                t.entry.c.path,
+                t.entry.c.size_bytes,
+                t.blob.c.blake3,
+                t.entry.c.promised_sha256,
+                t.entry.c.promised_git_sha1,
+                t.entry.c.promised_md5,
+                t.entry.c.trust,
             )
-            .outerjoin(t.Blob, t.Blob.id == t.Entry.blob_id)
-            .where(t.Entry.revision_id == revision_id)
-            .order_by(t.Entry.path)
+            .outerjoin(t.blob, t.blob.c.id == t.entry.c.blob_id)
+            .where(t.entry.c.revision_id == revision_id)
+            .order_by(t.entry.c.path)
         )
         with self._database.read() as connection:
             return [to_entry(row) for row in connection.execute(statement)]
@@ -239,10 +238,10 @@ class CatalogReader:
         No transaction stays open between two of them, so the caller may hash each. A blob is told as it is when
         its group of 500 is read; one that goes meanwhile is left out, one that comes is not seen.
         """
-        order = select(t.Replica.blob_id).where(t.Replica.store == LOCAL_STORE)
-        order = order.order_by(t.Replica.verified_at.asc().nulls_first(), t.Replica.blob_id)
+        order = select(t.replica.c.blob_id).where(t.replica.c.store == LOCAL_STORE)
+        order = order.order_by(t.replica.c.verified_at.asc().nulls_first(), t.replica.c.blob_id)
         if states is not None:
-            order = order.where(t.Replica.state.in_([state.value for state in states]))
+            order = order.where(t.replica.c.state.in_([state.value for state in states]))
         with self._database.read() as connection:
             numbers = list(connection.execute(order).scalars())
         for group in batches(numbers):
@@ -268,14 +267,14 @@ class CatalogReader:
     def counts(self) -> Counts:
         """Return the totals."""
         by_state = (
-            select(t.Replica.state, func.count(), func.sum(t.Replica.size_bytes))
-            .where(t.Replica.store == LOCAL_STORE)
-            .group_by(t.Replica.state)
+            select(t.replica.c.state, func.count(), func.sum(t.replica.c.size_bytes))
+            .where(t.replica.c.store == LOCAL_STORE)
+            .group_by(t.replica.c.state)
         )
         with self._database.read() as connection:
             states = [(ReplicaState(state), number, size) for state, number, size in connection.execute(by_state)]
-            revisions = connection.execute(select(func.count()).select_from(t.Revision)).scalar_one()
-            held, known = connection.execute(select(func.count(t.Entry.blob_id), func.count(t.Entry.id))).one()
+            revisions = connection.execute(select(func.count()).select_from(t.revision)).scalar_one()
+            held, known = connection.execute(select(func.count(t.entry.c.blob_id), func.count(t.entry.c.id))).one()
         return Counts(
             {state: number for state, number, _ in states},
             {state: int(size) for state, _, size in states},
@@ -332,7 +331,7 @@ class CatalogReader:
     def get_meta(self, key: str) -> str | None:
         """Return what the catalog says of itself under ``key``, None if nothing."""
         with self._database.read() as connection:
-            return connection.execute(select(t.Meta.value).where(t.Meta.key == key)).scalar_one_or_none()
+            return connection.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar_one_or_none()
 
 
 def _to_blobs(rows: Iterable[Row[*tuple[Any, ...]]]) -> Iterator[BlobRow]:

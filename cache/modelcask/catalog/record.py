@@ -18,9 +18,9 @@ from modelcask.digest import Digest
 from modelcask.errors import StorageError
 from modelcask.types import Entry, ReplicaState, StatStamp, TrustLevel
 
-UPDATE_REPLICA: Final = update(t.Replica).where(
-    t.Replica.store == LOCAL_STORE,
-    t.Replica.blob_id == select(t.Blob.id).where(t.Blob.blake3 == bindparam("blob")).scalar_subquery(),
+UPDATE_REPLICA: Final = update(t.replica).where(
+    t.replica.c.store == LOCAL_STORE,
+    t.replica.c.blob_id == select(t.blob.c.id).where(t.blob.c.blake3 == bindparam("blob")).scalar_subquery(),
 )
 """Sets the columns it is given parameters for, in the local replica of ``blob`` (its BLAKE3)."""
 
@@ -58,7 +58,7 @@ def record_blobs(connection: Connection, blobs: Sequence[NewBlob], now: int) -> 
     """Record blobs as present and proved at ``now``, with every digest computed from them."""
     for batch in batches(blobs):
         connection.execute(
-            upsert(connection, t.Blob).on_conflict_do_nothing(index_elements=["blake3"]),
+            upsert(connection, t.blob).on_conflict_do_nothing(index_elements=["blake3"]),
             [
                 {"blake3": blob.digest.value, "size_bytes": blob.size_bytes, "created_at": now, "last_used_at": now}
                 for blob in batch
@@ -79,8 +79,8 @@ def record_blobs(connection: Connection, blobs: Sequence[NewBlob], now: int) -> 
         if digests:
             # Only the key may be there already: the same SHA-256 for two blobs is a contradiction, and an error.
             key = ["blob_id", "algorithm", "origin"]
-            connection.execute(upsert(connection, t.Digest).on_conflict_do_nothing(index_elements=key), digests)
-        statement = upsert(connection, t.Replica)
+            connection.execute(upsert(connection, t.digest).on_conflict_do_nothing(index_elements=key), digests)
+        statement = upsert(connection, t.replica)
         fresh = ("state", "inode", "mtime_ns", "ctime_ns", "size_bytes", "verified_at", "trashed_at")
         connection.execute(
             statement.on_conflict_do_update(
@@ -109,18 +109,19 @@ def record_revision(connection: Connection, record: RevisionRecord, now: int) ->
         StorageError: an entry names a blob that is not recorded.
     """
     connection.execute(
-        upsert(connection, t.Source).on_conflict_do_nothing(index_elements=["uri"]),
+        upsert(connection, t.source).on_conflict_do_nothing(index_elements=["uri"]),
         {"kind": record.kind, "uri": record.source},
     )
-    source = connection.execute(select(t.Source.id).where(t.Source.uri == record.source)).scalar_one()
-    statement = upsert(connection, t.Revision)
+    source = connection.execute(select(t.source.c.id).where(t.source.c.uri == record.source)).scalar_one()
+    statement = upsert(connection, t.revision)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["source_id", "key"],
             set_={
-                "listed": case((statement.excluded.listed == 1, 1), else_=t.Revision.listed),
+                "listed": case((statement.excluded.listed == 1, 1), else_=t.revision.c.listed),
                 "state": case(
-                    (t.Revision.state == RevisionState.EVICTED.value, RevisionState.LIVE.value), else_=t.Revision.state
+                    (t.revision.c.state == RevisionState.EVICTED.value, RevisionState.LIVE.value),
+                    else_=t.revision.c.state,
                 ),
                 "last_used_at": statement.excluded.last_used_at,
             },
@@ -134,8 +135,8 @@ def record_revision(connection: Connection, record: RevisionRecord, now: int) ->
             "last_used_at": now,
         },
     )
-    here = and_(t.Revision.source_id == source, t.Revision.key == record.key)
-    revision = connection.execute(select(t.Revision.id).where(here)).scalar_one()
+    here = and_(t.revision.c.source_id == source, t.revision.c.key == record.key)
+    revision: int = connection.execute(select(t.revision.c.id).where(here)).scalar_one()
     for batch in batches(record.entries):
         _record_entries(connection, revision, batch)
     for name, entrypoint in record.refs.items():
@@ -148,17 +149,17 @@ def _record_entries(connection: Connection, revision: int, entries: Sequence[Ent
     for entry in entries:
         if entry.blob is not None and entry.blob not in numbers:
             raise StorageError(f"the blob {entry.blob} of {entry.path!r} was collected meanwhile; pull again")
-    statement = upsert(connection, t.Entry)
+    statement = upsert(connection, t.entry)
     new = statement.excluded
     joined: dict[str, ColumnElement[Any]] = {
-        name: func.coalesce(new[name], t.Entry.__table__.c[name])
+        name: func.coalesce(new[name], t.entry.c[name])
         for name in ("size_bytes", "blob_id", "promised_sha256", "promised_git_sha1", "promised_md5")
     }
     # Bytes that were proved once stay proved: a later pull without the pin does not weaken it.
     weaker = and_(
-        new.blob_id == t.Entry.blob_id, case(_STRENGTH, value=new.trust) > case(_STRENGTH, value=t.Entry.trust)
+        new.blob_id == t.entry.c.blob_id, case(_STRENGTH, value=new.trust) > case(_STRENGTH, value=t.entry.c.trust)
     )
-    joined["trust"] = case((weaker, t.Entry.trust), else_=func.coalesce(new.trust, t.Entry.trust))
+    joined["trust"] = case((weaker, t.entry.c.trust), else_=func.coalesce(new.trust, t.entry.c.trust))
     connection.execute(
         statement.on_conflict_do_update(index_elements=["revision_id", "path"], set_=joined),
         [
@@ -178,14 +179,14 @@ def _record_entries(connection: Connection, revision: int, entries: Sequence[Ent
 
 
 def _move_ref(connection: Connection, source: int, name: str, *, revision: int, entrypoint: str, now: int) -> None:
-    here = and_(t.Ref.source_id == source, t.Ref.name == name)
-    before = connection.execute(select(t.Ref.revision_id).where(here)).scalar_one_or_none()
+    here = and_(t.ref.c.source_id == source, t.ref.c.name == name)
+    before = connection.execute(select(t.ref.c.revision_id).where(here)).scalar_one_or_none()
     target = {"revision_id": revision, "entrypoint": entrypoint, "checked_at": now}
-    statement = upsert(connection, t.Ref).on_conflict_do_update(index_elements=["source_id", "name"], set_=target)
+    statement = upsert(connection, t.ref).on_conflict_do_update(index_elements=["source_id", "name"], set_=target)
     connection.execute(statement, {"source_id": source, "name": name, **target})
     if before != revision:
         connection.execute(
-            insert(t.RefHistory), {"source_id": source, "name": name, "revision_id": revision, "at": now}
+            insert(t.ref_history), {"source_id": source, "name": name, "revision_id": revision, "at": now}
         )
 
 
@@ -195,7 +196,7 @@ def _promised(entry: Entry, algorithm: str) -> bytes | None:
 
 def blob_numbers(connection: Connection, digests: Sequence[Digest]) -> dict[Digest, int]:
     """Return the numbers of those of at most one batch of blobs that are recorded."""
-    statement = select(t.Blob.blake3, t.Blob.id).where(t.Blob.blake3.in_({digest.value for digest in digests}))
+    statement = select(t.blob.c.blake3, t.blob.c.id).where(t.blob.c.blake3.in_({digest.value for digest in digests}))
     return {Digest("blake3", blake3.hex()): number for blake3, number in connection.execute(statement)}
 
 

@@ -35,7 +35,7 @@ from modelcask.types import HTTPLocation, RemoteFile
 
 SPLIT_BYTES: Final = 16 << 20
 """A file below this is asked for in one piece."""
-SPAN_BYTES: Final = (8 << 20, 64 << 20)
+SPAN_BYTES: Final = (2 << 20, 64 << 20)
 _SPAN_S: Final = 1.0
 """How long a span should take its connection: far above a round trip, far below anybody's patience."""
 _SHARES: Final = 16

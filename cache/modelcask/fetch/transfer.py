@@ -29,6 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from modelcask.digest import first_strong
 from modelcask.errors import (
     CacheError,
     ConnectionInterruptedError,
@@ -246,7 +247,7 @@ def _other_object(file: RemoteFile, held: Held, answer: Answer) -> Action | None
 
 def proven_by_digest(file: RemoteFile) -> bool:
     """Say whether wrong bytes of a file would be found out."""
-    return any(digest.strong for digest in file.digests)
+    return first_strong(file.digests) is not None
 
 
 def _refuse(file: RemoteFile, answer: Answer, reason: str) -> Refuse:

@@ -39,7 +39,7 @@ from modelcask.types import Credential
 
 logger = logging.getLogger("modelcask.net")
 
-READ_BUFFER_BYTES: Final = 1 << 20
+READ_BUFFER_BYTES: Final = 1 << 19
 _DRAIN_BYTES: Final = 1 << 14
 _CLOSING_S: Final = (0.0, 0.01, 0.05, 0.25)
 # The only headers a caller may send. They go to every hop, so nothing secret may be among them.

@@ -125,6 +125,19 @@ def reopen(path: Path) -> int | None:
     return fd
 
 
+def read_file(path: Path) -> bytes:
+    """Return the bytes of one of our small files.
+
+    Raises:
+        OSError: it is not there, or cannot be read, or is something else: a pipe would keep us waiting.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read()
+
+
 def preallocate(what: str, path: Path, fd: int, size_bytes: int) -> None:
     """Reserve ``size_bytes`` for the file."""
     with translated(path, size_bytes):

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from modelcask.digest import Digest
+from modelcask.digest import Digest, first_strong
 from modelcask.errors import InvalidDigestError
 from modelcask.ranges import ByteRange, RangeSet
 from modelcask.store import fs
@@ -58,7 +58,7 @@ class Identity:
     @property
     def resumable(self) -> bool:
         """Whether equal identity means equal bytes: a strong validator, or a strong digest that will be checked."""
-        return self.etag is not None or any(digest.strong for digest in self.digests)
+        return self.etag is not None or first_strong(self.digests) is not None
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ def same_content(path: Path, identity: Identity) -> bool:
     if not identity.resumable:
         return False
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Meta)
+        found = msgspec.json.decode(fs.read_file(path), type=_Meta)
     except (OSError, msgspec.DecodeError):
         return False
     if found.format != _FORMAT:
@@ -106,7 +106,7 @@ def same_content(path: Path, identity: Identity) -> bool:
 def read_meta(path: Path) -> Identity | None:
     """Return what the ingest described at ``path`` is of, None if that is not there or cannot be read."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Meta)
+        found = msgspec.json.decode(fs.read_file(path), type=_Meta)
         digests = tuple(map(Digest.parse, found.digests))
     except (OSError, msgspec.DecodeError, InvalidDigestError):
         return None
@@ -196,7 +196,7 @@ class Journal:
 def read(path: Path) -> list[Segment]:
     """Return the segments that the journal claims, without the records that are torn or damaged."""
     try:
-        content = path.read_bytes()
+        content = fs.read_file(path)
     except OSError:
         return []
     found: list[Segment] = []

@@ -70,7 +70,7 @@ def read_manifest(path: Path) -> Manifest | None:
         SchemaVersionError: a newer modelcask has written it.
     """
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(fs.read_file(path), type=Manifest)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:

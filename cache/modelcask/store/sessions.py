@@ -136,7 +136,7 @@ def read_leases(layout: Layout, *, except_own: bool = False) -> Iterator[tuple[P
             dead.release(remove=True)
             continue
         try:
-            lines = path.read_bytes().split(b"\n")
+            lines = fs.read_file(path).split(b"\n")
         except FileNotFoundError:
             continue  # it ended meanwhile
         except OSError as error:
