@@ -62,16 +62,20 @@ class _Named:
         return connection.execute(self._by_computed, {"value": digest.value, **values}).all()
 
 
+_REPLICA: Final = (
+    t.blob.c.blake3,
+    t.blob.c.size_bytes,
+    t.replica.c.state,
+    t.replica.c.size_bytes,
+    t.replica.c.inode,
+    t.replica.c.mtime_ns,
+    t.replica.c.ctime_ns,
+)
+"""A blob and where it stands: what every query for blobs begins with, or has in its middle."""
 _OTHER_NAME: Final = t.digest.alias()
 _BLOBS: Final = (
     select(
-        t.blob.c.blake3,
-        t.blob.c.size_bytes,
-        t.replica.c.state,
-        t.replica.c.size_bytes,
-        t.replica.c.inode,
-        t.replica.c.mtime_ns,
-        t.replica.c.ctime_ns,
+        *_REPLICA,
         t.replica.c.verified_at,
         _OTHER_NAME.c.algorithm,
         _OTHER_NAME.c.value,
@@ -145,13 +149,7 @@ class CatalogReader:
             select(
                 t.revision.c.key,
                 t.entry.c.path,
-                t.blob.c.blake3,
-                t.blob.c.size_bytes,
-                t.replica.c.state,
-                t.replica.c.size_bytes,
-                t.replica.c.inode,
-                t.replica.c.mtime_ns,
-                t.replica.c.ctime_ns,
+                *_REPLICA,
                 t.entry.c.trust,
             )
             .select_from(t.source)

@@ -100,8 +100,7 @@ class Ingest:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Keep what has arrived, unless the ingest was finished or dropped."""
-        for stream in list(self._streams):
-            stream.close()
+        self._close_streams()
         if not self._finished:
             # Who cancels does not wait for the disk: claims are checked before they are used.
             hurried = kind is not None and issubclass(kind, asyncio.CancelledError)
@@ -152,6 +151,10 @@ class Ingest:
         stream = Stream(self, start)
         self._streams.add(stream)
         return stream
+
+    def _close_streams(self) -> None:
+        for stream in list(self._streams):
+            stream.close()
 
     def take(self, stream: Stream, block: Block, *, last: bool) -> None:
         """Let the lanes write and hash a block. For :class:`Stream`, on the event loop."""
@@ -267,8 +270,7 @@ class Ingest:
         Raises:
             StoreFullError, StorageError: they could not all be written, or read back.
         """
-        for stream in list(self._streams):
-            stream.close()
+        self._close_streams()
         await self._written()
         # Shielded: they are not ours to cancel.
         await asyncio.shield(asyncio.wrap_future(self._hash.idle))
@@ -311,8 +313,7 @@ class Ingest:
         """Do as :meth:`check`; what is long is brought to the disk while its last bytes are hashed."""
         if self.held.size_bytes < SEGMENT_BYTES:
             return await self.check()
-        for stream in list(self._streams):
-            stream.close()
+        self._close_streams()
         await self._written()
 
         def sync(_: threading.Event) -> None:
